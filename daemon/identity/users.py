@@ -1,0 +1,52 @@
+"""A user is who a verified session token says; a plan is what the operator configured for its slug."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_USER_ID = 255
+"""Characters of a `sub`; Supabase's are UUIDs, other issuers' are opaque text."""
+
+MAX_EMAIL = 254
+"""Characters of an address: RFC 5321 section 4.5.3.1.3 allows 256 octets for a path, its two angle brackets included."""
+
+
+def normalise_email(email: str) -> str:
+    """The form under which addresses are compared: trimmed and case-folded; the local part is otherwise left alone."""
+    return email.strip().casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The caller of one request."""
+
+    id: str
+    """The token's `sub`."""
+    email: str
+    """The token's own `email` claim (never `user_metadata`), or empty."""
+    name: str
+    """What to call them in an invitation; their email where nothing better is known."""
+    plan: str
+    """The plan's slug from `app_metadata.plan`, or the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """What one plan allows; None is no limit."""
+
+    slug: str
+    accounts: int | None
+
+
+class Plans:
+    """The configured plans; without any there is no limit."""
+
+    def __init__(self, accounts_by_plan: Mapping[str, int], default: str) -> None:
+        self._accounts = dict(accounts_by_plan)
+        self.default = default
+
+    def limits(self, slug: str) -> PlanLimits:
+        """The limits of a plan; one that is not configured has those of the default plan, under its own name."""
+        accounts = self._accounts.get(slug, self._accounts.get(self.default))
+        return PlanLimits(slug, accounts)
