@@ -2,8 +2,8 @@
 
 Every key `[section] key` is also `ACCOUNTSD_SECTION__KEY`; the environment wins over the file.  A secret may come as
 `auth.secret`, as a file, or as a systemd credential (`$CREDENTIALS_DIRECTORY/auth-secret`, `vault-keys`,
-`storage-dsn`).  All values are read once, before anything starts: a wrong one is one sentence naming the key and the value, and nothing
-has been started.  A secret's value is shown as `***`.
+`storage-dsn`).  All values are read once, before anything starts: a wrong one is one sentence naming the key and the
+value, and nothing has been started.  A secret's value is shown as `***`.
 """
 
 from __future__ import annotations

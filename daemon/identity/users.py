@@ -9,7 +9,7 @@ MAX_USER_ID = 255
 """Characters of a `sub`; Supabase's are UUIDs, other issuers' are opaque text."""
 
 MAX_EMAIL = 254
-"""Characters of an address: RFC 5321 section 4.5.3.1.3 allows 256 octets for a path, its two angle brackets included."""
+"""Characters of an address: RFC 5321 section 4.5.3.1.3 allows a path 256 octets, two angle brackets included."""
 
 
 def normalise_email(email: str) -> str:
