@@ -1,1 +1,7 @@
+"""Operating the daemon: the command line, the demonstration, the benchmarks, and the servers tests talk to.
 
+Nobody imports this package: it stands on top of everything.
+
+    testservers   real mail servers on the loopback interface (see there)
+    setup.sh      what every make target needs, installed once
+"""

@@ -1,0 +1,176 @@
+"""A server program as a child: its own process group, no privileges, and dead when we are.
+
+Three ways to leave nothing behind:
+
+- `stop()` kills the whole group at once. Test servers keep nothing worth a graceful end (Dovecot's takes 6 s).
+- If we die without a word (kill -9 of the test run), a shell in the group that waits for the end of a pipe only we
+  hold open kills the group. PR_SET_PDEATHSIG would not do: it fires when the *thread* that forked ends.
+- That shell keeps the group from being empty, so its number cannot pass to a stranger before we signal it.
+
+Started by root, the program gives up root and runs as `nobody`, so that one configuration serves both.
+"""
+
+import contextlib
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_WATCHED = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } & exec "$@" 3<&-'
+"""Runs the arguments as the group's leader beside the watching shell. Standard input is the pipe."""
+
+_RANDOM = random.SystemRandom()
+
+_STOP_PATIENCE = 10.0
+"""Seconds a killed process may take to disappear: only the kernel is asked."""
+
+
+class ServerFailed(Exception):
+    """A server program ended, or never came to answer. The message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom a server runs as."""
+
+    uid: int
+    gid: int
+    user: str
+
+    @classmethod
+    def unprivileged(cls) -> Self:
+        """Ourselves; `nobody` when we are root."""
+        entry = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+        return cls(entry.pw_uid, entry.pw_gid, entry.pw_name)
+
+    def own(self, *paths: Path) -> None:
+        """Give the paths to this user; without effect where they are ours already."""
+        if os.getuid() == 0:
+            for path in paths:
+                os.chown(path, self.uid, self.gid)
+
+    def drop(self, command: Sequence[str]) -> list[str]:
+        """The command line that runs `command` as this user."""
+        if os.getuid() != 0:
+            return list(command)
+        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
+
+
+def find_program(name: str, package: str) -> str:
+    """The path of a server program, looked for in the sbin directories too, which an ordinary PATH leaves out.
+
+    Raises `ServerFailed` naming the Debian package that has it.
+    """
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/dovecot")
+    if path is None:
+        raise ServerFailed(f"{name} is not installed (Debian package {package})")
+    return path
+
+
+def short_directory(prefix: str, owner: Owner) -> Path:
+    """A new directory directly below /tmp that its owner may write and everybody may pass through.
+
+    Short, since a Unix socket's path has at most 107 bytes (unix(7)) and servers put sockets deep below.
+    """
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # the shortest there is; mkdtemp is safe
+    path.chmod(0o711)
+    owner.own(path)
+    return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody listens on, below the range the kernel takes for outgoing connections (32768 and up).
+
+    So a server that is stopped and started again finds its port free. Between here and the server's bind another
+    may still take one: whoever starts a server tries again with others.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _RANDOM.randrange(20000, 32000)
+        if port in ports:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+    return ports
+
+
+class ServerProcess:
+    """One running server program. Its output goes to `log`."""
+
+    def __init__(self, command: Sequence[str], *, log: Path, owner: Owner, cwd: Path, name: str) -> None:
+        self.name = name
+        self._log = log
+        watched, self._lifeline = os.pipe()
+        try:
+            with log.open("ab") as output:
+                self._popen = subprocess.Popen(
+                    ["/bin/sh", "-c", _WATCHED, "sh", *owner.drop(command)],
+                    stdin=watched, stdout=output, stderr=subprocess.STDOUT, cwd=cwd, start_new_session=True,
+                )
+        except BaseException:
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(watched)
+
+    @property
+    def pid(self) -> int:
+        """The program's process id, which is its group's too."""
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the program itself (not merely one of its children) still runs."""
+        return self._popen.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], *, patience: float = 20.0) -> None:
+        """Return when `ready()` holds.
+
+        Raises `ServerFailed` when the program ends first, or after `patience` seconds (it takes 0.2 s; a machine
+        with all its cores busy may take many times that).
+        """
+        deadline = time.monotonic() + patience
+        while not ready():
+            if not self.running:
+                raise ServerFailed(f"{self.name} ended with status {self._popen.returncode}:\n{self.last_words()}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{self.name} did not answer in {patience:g} s:\n{self.last_words()}")
+            time.sleep(0.01)
+
+    def last_words(self, limit: int = 4000) -> str:
+        """The end of the log, at most `limit` bytes."""
+        data = self._log.read_bytes() if self._log.exists() else b""
+        return data[-limit:].decode(errors="replace")
+
+    def stop(self) -> None:
+        """Kill the whole group, and return when the program is gone. Harmless when repeated."""
+        if self._lifeline < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait(_STOP_PATIENCE)
+        os.close(self._lifeline)
+        self._lifeline = -1
+
+
+def answers(port: int, greeting: bytes) -> bool:
+    """Whether a loopback server says a first line that begins with `greeting`."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2.0) as connection:
+            return connection.recv(1024).startswith(greeting)
+    except OSError:
+        return False

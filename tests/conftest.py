@@ -1,0 +1,5 @@
+"""Fixtures by subject: each `fix_*` module says in its docstring what it offers."""
+
+pytest_plugins = [
+    "tests.fix_dovecot",
+]
