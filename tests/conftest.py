@@ -2,4 +2,5 @@
 
 pytest_plugins = [
     "tests.fix_dovecot",
+    "tests.fix_postgres",
 ]

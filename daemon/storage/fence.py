@@ -1,0 +1,48 @@
+"""The fence: a transaction that writes for an account proves, inside itself, that this node still owns the account.
+
+`claims` is updated by claim, release and takeover only.  FOR SHARE makes a takeover wait until the fenced transaction
+has ended, and makes a fenced transaction that comes after a takeover fail; so two owners never write for one account.
+Owner and epoch are not on the account row itself: there two fenced writers that update it deadlock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from .connection import Conn
+
+_FENCE: Final = "SELECT 1 FROM claims WHERE account_id = %s AND owner = %s AND epoch = %s FOR SHARE"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One node's right to run one account, until another epoch begins."""
+
+    account_id: UUID
+    owner: UUID
+    """The node."""
+    epoch: int
+    """Grows by one with each change of owner."""
+
+
+class ClaimLost(Exception):
+    """The account belongs to another node, or to a later epoch of this one: stop writing for it."""
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(f"account {claim.account_id} is no longer claimed by {claim.owner} in epoch {claim.epoch}")
+        self.claim = claim
+
+
+async def fence(conn: Conn, claim: Claim) -> None:
+    """Hold the claim until this transaction ends.
+
+    Raises:
+        ClaimLost: it is somebody else's now.
+        psycopg.errors.LockNotAvailable: a takeover holds the row for longer than the transaction's lock limit.
+    """
+    cursor = await conn.execute(_FENCE, (claim.account_id, claim.owner, claim.epoch))
+    if await cursor.fetchone() is None:
+        raise ClaimLost(claim)
