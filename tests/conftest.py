@@ -2,5 +2,6 @@
 
 pytest_plugins = [
     "tests.fix_dovecot",
+    "tests.fix_smtp",
     "tests.fix_postgres",
 ]

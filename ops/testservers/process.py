@@ -49,18 +49,26 @@ class Owner:
     @classmethod
     def unprivileged(cls) -> Self:
         """Ourselves; `nobody` when we are root."""
-        entry = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+        return cls._of(pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid()))
+
+    @classmethod
+    def ourselves(cls) -> Self:
+        """Ourselves, root or not."""
+        return cls._of(pwd.getpwuid(os.getuid()))
+
+    @classmethod
+    def _of(cls, entry: pwd.struct_passwd) -> Self:
         return cls(entry.pw_uid, entry.pw_gid, entry.pw_name)
 
     def own(self, *paths: Path) -> None:
         """Give the paths to this user; without effect where they are ours already."""
-        if os.getuid() == 0:
+        if self.uid != os.getuid():
             for path in paths:
                 os.chown(path, self.uid, self.gid)
 
     def drop(self, command: Sequence[str]) -> list[str]:
         """The command line that runs `command` as this user."""
-        if os.getuid() != 0:
+        if self.uid == os.getuid():
             return list(command)
         return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--", *command]
 
