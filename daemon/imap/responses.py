@@ -1,0 +1,102 @@
+"""From lines and literals to one response: `* 5 EXISTS`, `+ idling`, `A7 OK [READ-ONLY] done`.
+
+RFC 9051 section 2.2.2: a response is tagged, untagged (`*`) or a continuation request (`+`).  A response once begun is
+read to its end, in a bounded time, however many literals it has and however slowly they drip.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from daemon.errors import Fault, FaultKind
+
+from .wire import MAX_LITERAL
+
+if TYPE_CHECKING:
+    from .parse import Part
+    from .wire import Wire
+
+MAX_RESPONSE: Final = MAX_LITERAL + (1 << 20)
+"""Bytes of one whole response, all its literals and lines together: one literal of the greatest size, and its line."""
+
+_LEAST_RATE: Final = 4096  # bytes a second: GPRS; a server slower than this for a whole response is torn down
+_GRACE: Final = 120.0  # seconds a response may take whatever its size: the first byte may wait for a slow disk
+_LITERAL: Final = re.compile(rb"\{(\d{1,19})\+?\}\Z")
+_WORD: Final = 128  # bytes of a tag or a response's name; the longest of IMAP has 14
+
+
+class Response(NamedTuple):
+    """One response of the server."""
+
+    tag: bytes
+    """`b"*"`, `b"+"`, or the tag of the command that it ends."""
+    kind: bytes
+    """`b"EXISTS"`, `b"FETCH"`, `b"OK"`, upper case; empty for a continuation request."""
+    number: int | None
+    """The 5 of `* 5 EXISTS`."""
+    parts: list[Part]
+    """What follows the kind."""
+
+    @property
+    def text(self) -> bytes:
+        """What follows the kind, up to the first literal."""
+        first = self.parts[0]
+        return first[0] if isinstance(first, tuple) else first
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return sum(len(part[0]) + len(part[1]) if isinstance(part, tuple) else len(part) for part in self.parts)
+
+
+async def read_response(wire: Wire) -> Response:
+    """The next response; raises Fault(LOST) or Fault(PROTOCOL)."""
+    line = wire.take_line()
+    if line is None or line.endswith(b"}"):
+        parts = await _slow_parts(wire, line)
+    else:
+        parts = [line]
+    return _split(parts)
+
+
+async def _slow_parts(wire: Wire, line: bytes | None) -> list[Part]:
+    """The parts of a response that is not here yet as a single line."""
+    parts: list[Part] = []
+    room = MAX_RESPONSE
+    while True:
+        if line is None:
+            with wire.within(_GRACE + wire.pending / _LEAST_RATE):
+                await wire.wait_line(wire.patience)
+            line = wire.take_line() or b""
+        match = _LITERAL.search(line) if line.endswith(b"}") else None
+        if match is None:
+            parts.append(line)
+            return parts
+        size = int(match[1])
+        room -= size + len(line) + 64  # 64: what a part costs beside its bytes, so that a million empty ones end too
+        if room < 0:
+            raise Fault(FaultKind.PROTOCOL, f"The mail server sent an answer of more than {MAX_RESPONSE} bytes.")
+        if wire.pending >= size:
+            parts.append((line, await wire.block(size)))
+        else:
+            with wire.within(_GRACE + size / _LEAST_RATE):
+                parts.append((line, await wire.block(size)))
+        line = wire.take_line()
+
+
+def _split(parts: list[Part]) -> Response:
+    first = parts[0]
+    head = first[0] if isinstance(first, tuple) else first
+    tag, _, rest = head.partition(b" ")
+    if tag == b"+":
+        return Response(tag, b"", None, [rest])
+    word, _, rest = rest.partition(b" ")
+    number: int | None = None
+    if word.isdigit() and len(word) <= 10:
+        number = int(word)
+        word, _, rest = rest.partition(b" ")
+    if not word or len(word) > _WORD or not tag or len(tag) > _WORD:
+        raise Fault(FaultKind.PROTOCOL, "The mail server sent something that is no IMAP.")
+    parts[0] = (rest, first[1]) if isinstance(first, tuple) else rest
+    return Response(tag, word.upper(), number, parts)

@@ -1,0 +1,317 @@
+"""An authenticated IMAP session as one task drives it: select, streamed FETCH, search, IDLE.
+
+The hot paths of sync; every rarer command goes through `bridge` on the same connection.  A session is for one task at
+a time; the one exception is `interrupt`, which another task may call to end an `idle`.
+
+FETCH is streamed: each message is given out when its response is complete, so a batch costs the memory of one message,
+and the next commands are sent ahead (`depth`), so that a batch costs no round trip.  RFC 9051 section 5.5 allows that
+for UID FETCH: it never renumbers anything it uses.
+
+IDLE (RFC 2177) is a hint.  What counts is what the server said by the end of it, so `idle` always ends it properly and
+gives all the news, and whoever called compares the folder with its cursor at each renewal.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+import trio
+from imapclient import imap_utf7
+
+from daemon.errors import Fault, FaultKind
+
+from .conversation import Argument, Conversation, checked, quoted
+from .faults import Refused
+from .fetched import Fetched, fetched
+from .news import FolderStatus, News, read_status
+from .parse import MAX_MODSEQ, Malformed, values
+from .search import MAX_UIDS, Found
+from .selected import Known, SelectedFolder, Selecting
+from .uidset import MAX_UID, UidSet
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+
+    from .responses import Response
+    from .wire import Wire
+
+IDLE_RENEWAL: Final = 9 * 60.0
+"""Seconds of one IDLE: RFC 2177 allows 29 minutes, the NAT tables between here and there often less than 10."""
+
+DONE_TIME: Final = 30.0
+"""Seconds in which DONE must be answered: it asks nothing of the server but to stop waiting."""
+
+_STRAYS: Final = 100_000  # responses beyond what was asked for that one fetch() bears: a flood ends the connection
+
+
+class Session(Conversation):
+    """An IMAP session; made by `open_session`."""
+
+    __slots__ = ("_interrupted", "_waiting", "enabled", "selected")
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(wire)
+        self.enabled: frozenset[bytes] = frozenset()
+        """Extensions that the server has ENABLEd."""
+        self.selected: str | None = None
+        """The folder that is selected."""
+        self._interrupted = False
+        self._waiting: trio.CancelScope | None = None
+
+    @property
+    def can_idle(self) -> bool:
+        """Whether the server offers IDLE (IMAP4rev2 has it built in)."""
+        return bool(self.capabilities & {b"IDLE", b"IMAP4REV2"})
+
+    # Extensions and identity
+
+    async def enable(self, *names: bytes) -> frozenset[bytes]:
+        """ENABLE (RFC 5161) those of *names* that the server offers; what is enabled now.
+
+        Refused as a whole, they are tried without QRESYNC, so that CONDSTORE is not lost with it.
+        """
+        wanted = [name for name in names if name in self.capabilities and name not in self.enabled]
+        if not wanted or not self.capabilities & {b"ENABLE", b"IMAP4REV2"}:
+            return self.enabled
+        done: set[bytes] = set()
+
+        def sink(response: Response) -> bool:
+            if response.kind != b"ENABLED":
+                return False
+            done.update(response.text[:1024].upper().split())
+            return True
+
+        try:
+            await self.command(b"ENABLE", *wanted, sink=sink)
+        except Refused:
+            if b"QRESYNC" not in wanted:
+                raise
+            rest = [name for name in wanted if name != b"QRESYNC"]
+            if b"CONDSTORE" in self.capabilities and b"CONDSTORE" not in rest:
+                rest.append(b"CONDSTORE")
+            return await self.enable(*rest)
+        if b"QRESYNC" in done:  # RFC 7162 section 3.2.3: enables CONDSTORE too
+            done.add(b"CONDSTORE")
+        self.enabled |= done & {*wanted, b"CONDSTORE"}
+        return self.enabled
+
+    async def identify(self, **fields: str) -> None:
+        """Say who we are (ID, RFC 2971) where that is offered: Yahoo and 163.com serve strangers worse."""
+        if b"ID" not in self.capabilities:
+            return
+        words = [quoted(word) for pair in fields.items() for word in pair]
+        try:
+            await self.command(b"ID", b"(" + b" ".join(w for w in words if isinstance(w, bytes)) + b")", within=60)
+        except Refused:
+            return  # nothing depends on it
+
+    # Folders
+
+    async def select(self, folder: str, known: Known | None = None, *, read_only: bool = True) -> SelectedFolder:
+        """Select *folder*; with *known* (and QRESYNC enabled) the answer tells what changed since.
+
+        Read-only (EXAMINE) by default: then looking changes nothing, not even \\Recent.  News of a folder selected
+        before is void, so take it first.  Raises Refused when there is no such folder.
+        """
+        selecting = Selecting(folder)
+        arguments: list[Argument] = [encoded(folder)]
+        if known is not None and b"QRESYNC" in self.enabled:
+            if not (0 < known.uidvalidity <= MAX_UID and 0 < known.modseq <= MAX_MODSEQ):
+                raise ValueError("no values for QRESYNC")
+            arguments.append(b"(QRESYNC (%d %d))" % (known.uidvalidity, known.modseq))
+        elif b"CONDSTORE" in self.capabilities and b"CONDSTORE" not in self.enabled:
+            arguments.append(b"(CONDSTORE)")
+        self.newsbox.forget_folder()
+        self.newsbox.messages = 0
+        self.selected = None  # RFC 9051 section 6.3.2: a failed SELECT leaves none
+        tagged = await self.command(b"EXAMINE" if read_only else b"SELECT", *arguments, sink=selecting.take)
+        self.selected = folder
+        selected = selecting.done(tagged, read_only=read_only)
+        self.newsbox.messages = selected.exists
+        return selected
+
+    async def status(self, folder: str) -> FolderStatus:
+        """STATUS of a folder that is not selected: counts and the numbers of a cursor."""
+        items = b"(MESSAGES UIDNEXT UIDVALIDITY UNSEEN"
+        items += b" HIGHESTMODSEQ)" if b"CONDSTORE" in self.capabilities else b")"
+        found = FolderStatus()
+
+        def sink(response: Response) -> bool:
+            nonlocal found
+            if response.kind != b"STATUS":
+                return False
+            try:
+                name, status = read_status(values(response.parts))
+            except (Malformed, ValueError):
+                return True  # its numbers stay unknown
+            if name != ("INBOX" if folder.upper() == "INBOX" else folder):
+                return False
+            found = status
+            return True
+
+        await self.command(b"STATUS", encoded(folder), items, sink=sink)
+        return found
+
+    async def noop(self) -> None:
+        """NOOP: gives the server the occasion to tell news, and us a proof of life."""
+        await self.command(b"NOOP", within=self.wire.patience)
+
+    # Messages
+
+    async def fetch(
+        self,
+        sets: Iterable[bytes],
+        items: Sequence[bytes],
+        *,
+        changed_since: int | None = None,
+        vanished: bool = False,
+        depth: int = 2,
+        on_malformed: Callable[[Malformed], None] | None = None,
+    ) -> AsyncGenerator[Fetched, None]:
+        """UID FETCH each of *sets*, and yield the messages as they come in; *depth* commands are in flight.
+
+        *vanished* (with *changed_since* and QRESYNC) makes the server tell what went: taken with `take_news`.
+        One response that cannot be read does not spoil the others: *on_malformed* is told (without one, it is raised).
+        A message that was asked for and has gone is simply not given.  What tells of other messages, or only of flags
+        where more was asked for, is news.
+
+        Raises Refused after the last answer when a command was refused.  Whoever stops early must close the session
+        (it is dirty then); use `contextlib.aclosing`.
+        """
+        tail = b" (" + b" ".join(map(checked, items)) + b")"
+        if changed_since is not None:
+            if not 0 < changed_since <= MAX_MODSEQ:
+                raise ValueError("no mod-sequence")
+            tail += b" (CHANGEDSINCE %d%b)" % (changed_since, b" VANISHED" if vanished else b"")
+        more_than_flags = any(item.upper() not in (b"UID", b"FLAGS", b"MODSEQ") for item in items)
+        waiting = iter(sets)
+        flying: dict[bytes, UidSet] = {}
+        refused: Refused | None = None
+        room = _STRAYS
+        with self.exclusive():
+            while True:
+                while refused is None and len(flying) < depth and (uids := next(waiting, None)) is not None:
+                    flying[tag := self.next_tag()] = UidSet(uids)
+                    room += 2 * min(len(flying[tag]), MAX_UIDS)
+                    await self.wire.send(tag + b" UID FETCH " + uids + tail + b"\r\n")
+                if not flying:
+                    break
+                response = await self.read()
+                if response.tag == b"*":
+                    if (room := room - 1) < 0:
+                        raise Fault(FaultKind.PROTOCOL, "The mail server floods us with what nobody asked for.")
+                    message = self._asked_for(response, flying.values(), more_than_flags, on_malformed)
+                    if message is not None:
+                        yield message
+                elif flying.pop(response.tag, None) is None:
+                    raise Fault(FaultKind.PROTOCOL, "The mail server answered a command that was not sent.")
+                else:
+                    try:
+                        self.check(b"FETCH", response)
+                    except Refused as exc:
+                        refused = exc
+            if refused is not None:
+                raise refused
+
+    def _asked_for(
+        self,
+        response: Response,
+        asked: Collection[UidSet],
+        more_than_flags: bool,
+        on_malformed: Callable[[Malformed], None] | None,
+    ) -> Fetched | None:
+        """The message of a FETCH response if it was asked for; all else is filed as news."""
+        if response.kind != b"FETCH":
+            self.newsbox.file(response)
+            return None
+        try:
+            data = fetched(response.number or 0, response.parts)
+        except Malformed as exc:
+            self.malformed += 1
+            if on_malformed is None:
+                raise
+            on_malformed(exc)
+            return None
+        if data is None:
+            self.newsbox.file_unplaced()
+        elif (more_than_flags and data.only_flags) or not any(data.uid in uidset for uidset in asked):
+            self.newsbox.file_flags(data.uid, data.flags, data.modseq)
+        else:
+            return data
+        return None
+
+    async def uids(self) -> array[int]:
+        """The UIDs of all messages in the selected folder, ascending; raises Fault(PROTOCOL) beyond `MAX_UIDS`."""
+        if self.capabilities & {b"ESEARCH", b"IMAP4REV2"}:
+            return await self.uid_search(b"ALL")
+        found = Found()
+        async with aclosing(self.fetch([b"1:*"], [b"UID"])) as messages:
+            async for message in messages:
+                found.put(message.uid)
+        return found.ascending()
+
+    async def uid_search(self, criteria: bytes) -> array[int]:
+        """UIDs of the messages in the selected folder that match *criteria* (ASCII, as RFC 9051 writes them)."""
+        found = Found()
+        # ESEARCH answers in ranges: `1:250000` where SEARCH has a line of 1.7 MB.
+        options = (b"RETURN", b"(ALL)") if self.capabilities & {b"ESEARCH", b"IMAP4REV2"} else ()
+        await self.command(b"UID SEARCH", *options, criteria, sink=found.take)
+        return found.ascending()
+
+    # Waiting
+
+    async def idle(self, seconds: float = IDLE_RENEWAL) -> News:
+        """Wait in IDLE until the server has news, `interrupt` is called, or *seconds* are over; the news.
+
+        Returns at once when there is news already, or when `interrupt` was called since the last idle.
+        """
+        if not self._interrupted and not self.newsbox.any:
+            tag = self.next_tag()
+            with self.exclusive():
+                await self._idle(tag, trio.current_time() + seconds)
+        self._interrupted = False
+        return self.take_news()
+
+    async def _idle(self, tag: bytes, deadline: float) -> None:
+        await self.wire.send(tag + b" IDLE\r\n")
+        while (response := await self.read()).tag != b"+":
+            self._heard(response, tag)
+            if response.tag == tag:
+                raise Fault(FaultKind.PROTOCOL, "The mail server ended IDLE before it began.")
+        while not self._interrupted and (not self.newsbox.any or self.wire.has_line):
+            # Only the waiting may be cut short: a response once begun is read to its end.
+            with trio.CancelScope(deadline=deadline) as self._waiting:
+                await self.wire.wait_line()
+            if self._waiting.cancelled_caught:
+                break
+            self._heard(await self.read(), b"*")
+        self._waiting = None
+        with self.wire.within(DONE_TIME):
+            await self.wire.send(b"DONE\r\n")
+            while (response := await self.read()).tag != tag:
+                self._heard(response, tag)
+        self.check(b"IDLE", response)
+
+    def _heard(self, response: Response, tag: bytes) -> None:
+        """File an untagged response; *tag* may end the command, anything else is no IMAP."""
+        if response.tag == b"*":
+            self.newsbox.file(response)  # "* OK Still here" is none, but it was heard
+        elif response.tag == tag:
+            self.check(b"IDLE", response)
+        else:
+            raise Fault(FaultKind.PROTOCOL, "The mail server answered a command that was not sent.")
+
+    def interrupt(self) -> None:
+        """Make the `idle` in progress, or else the next one, return soon.  May be called by any task."""
+        self._interrupted = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+def encoded(folder: str) -> Argument:
+    """A folder's name as an argument: modified UTF-7 (RFC 9051 appendix A.1), quoted; ValueError for line breaks."""
+    if any(c in folder for c in "\r\n\0"):
+        raise ValueError("no line breaks or NUL in a folder name")
+    return quoted(imap_utf7.encode(folder))
