@@ -16,8 +16,6 @@ scope around `notifies()` instead, with `contextlib.aclosing`.
 from __future__ import annotations
 
 import math
-import select
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 
@@ -29,10 +27,11 @@ from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_attempts, make_conninfo, timeout_from_conninfo
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import Row, TupleRow, tuple_row
-from psycopg.waiting import Ready, Wait
+
+from .waiting import drive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -56,17 +55,8 @@ PRIVATE_NAMES: Final = (
 GRACE: Final = 5.0
 """Seconds that clean-up may outlive a cancellation: psycopg's own bound for the same wait."""
 
-BUSY: Final = 0.005
-"""Seconds without a checkpoint while the socket is always ready: short beside any deadline, long beside a poll."""
-
 ACTIVE: Final = pq.TransactionStatus.ACTIVE
 IDLE: Final = pq.TransactionStatus.IDLE
-_EVENTS: Final = {
-    int(Wait.R): select.POLLIN,
-    int(Wait.W): select.POLLOUT,
-    int(Wait.RW): select.POLLIN | select.POLLOUT,
-}
-
 _TUPLES: Final[Any] = tuple_row
 T = TypeVar("T")
 Conn: TypeAlias = "TrioConnection[TupleRow]"
@@ -77,81 +67,7 @@ class ServerSilent(e.OperationalError):
     """The server did not answer within the connection's `answer_within`; the connection was closed."""
 
 
-# -- waiting -----------------------------------------------------------------------------------------------------------
-
-_last_yield = 0.0
-
-
-def _poll(fd: int, want: int) -> int:
-    poll = select.poll()
-    poll.register(fd, _EVENTS[want])
-    ready = 0
-    for _, event in poll.poll(0):
-        if event & ~select.POLLOUT:  # IN, HUP, ERR: reading tells which
-            ready |= Ready.R if want & Wait.R else Ready.W
-        if event & select.POLLOUT:
-            ready |= Ready.W
-    return ready
-
-
-async def _until_ready(fd: int, want: int) -> int:
-    if want == Wait.R:
-        await trio.lowlevel.wait_readable(fd)
-        return Ready.R
-    if want == Wait.W:
-        await trio.lowlevel.wait_writable(fd)
-        return Ready.W
-    ready = 0
-
-    async with trio.open_nursery() as nursery:
-
-        async def readable() -> None:
-            nonlocal ready
-            await trio.lowlevel.wait_readable(fd)
-            ready |= Ready.R
-            nursery.cancel_scope.cancel()
-
-        async def writable() -> None:
-            nonlocal ready
-            await trio.lowlevel.wait_writable(fd)
-            ready |= Ready.W
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(readable)
-        nursery.start_soon(writable)
-    return ready
-
-
-async def drive(gen: Generator[Any, Any, T], fd: int | None = None, *, eager: bool = False) -> T:
-    """Run a psycopg generator to its end; with no fd, a connecting one, which yields its own descriptor.
-
-    eager: look at the socket before waiting for it, so that a timeout of 0 still looks once.
-
-    Raises:
-        psycopg.OperationalError: the socket was closed under the wait.
-    """
-    global _last_yield
-    try:
-        state = next(gen)
-        while True:
-            sock, want = state if fd is None else (fd, state)
-            # Writable is the common case, and a poll is far cheaper than a trip round the loop: COPY and pipelines
-            # live by it.  A checkpoint now and then keeps it fair.
-            ready = _poll(sock, want) if eager or want & Wait.W else 0
-            if not ready:
-                ready = await _until_ready(sock, want)
-                _last_yield = time.monotonic()
-            elif time.monotonic() - _last_yield > BUSY:
-                await trio.lowlevel.checkpoint()
-                _last_yield = time.monotonic()
-            state = gen.send(ready)
-    except StopIteration as stop:
-        if time.monotonic() - _last_yield > BUSY:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            _last_yield = time.monotonic()
-        return cast("T", stop.value)
-    except (OSError, trio.ClosedResourceError) as exc:
-        raise e.OperationalError("connection socket closed") from exc
+# -- leaving -----------------------------------------------------------------------------------------------------------
 
 
 class _ShieldedExit(Generic[T]):

@@ -1,0 +1,327 @@
+"""PostgreSQL as a supervised child of the daemon, for those who bring no server.
+
+`home/` holds  data/            the cluster, owned by the server's user
+               run/             its socket, 0700; in a short run-time directory if this path is too long for a socket
+               server-VERSION/  a copy of the binaries, where the server's user could not read the originals
+               hba.conf, ident.conf, lock
+
+Access.  The server has no network address.  Its socket is in a directory that only the server's user and root enter,
+and it admits by peer authentication the daemon's own user and root, as role `accountsd` (owner of the database
+`accountsd`, not a superuser: what gets into our SQL must not get a shell) or `postgres` (for maintenance).  The client
+checks in turn, by `requirepeer`, that the server is run by the user it expects.
+
+Durability.  fsync is on, data has checksums, `initdb` is whole or not at all.  However the daemon or the server ends,
+the next start recovers; a server left behind by a killed daemon is stopped first (see `leftover`).
+
+The conninfo depends on `home` alone, so it stays good when the supervisor starts this child again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+import structlog
+import trio
+from psycopg.conninfo import make_conninfo
+
+from daemon.errors import Fault, FaultKind
+
+from .binaries import (
+    ENVIRONMENT,
+    EmbeddedFailed,
+    Installation,
+    ServerUser,
+    copy_for,
+    find_installation,
+    name_of,
+    readable,
+    server_user,
+)
+from .connection import TrioConnection
+from .leftover import hold, read_small, stop_leftover
+from .places import prepare_home, socket_directory
+from .server_log import ServerLog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+log = structlog.get_logger(__name__)
+
+DATABASE: Final = "accountsd"
+"""The database and the role that owns it; `postgres` stays the maintenance database."""
+
+INITIALISE_WITHIN: Final = 120.0
+"""Seconds for initdb, which takes one or two and a slow disk."""
+
+READY_WITHIN: Final = 300.0
+"""Seconds until the server takes connections: after a crash it replays at most max_wal_size (1 GB)."""
+
+STOP_WITHIN: Final = 30.0
+"""Seconds for a fast shutdown, whose length is a checkpoint's; then an immediate one."""
+
+QUIT_WITHIN: Final = 10.0
+"""Seconds for an immediate shutdown: the server itself kills after five what does not end."""
+
+SETTINGS: Final = {
+    "max_connections": "64",
+    "shared_buffers": "128MB",
+    "max_wal_size": "1GB",
+    "jit": "off",  # short statements only
+    "max_parallel_workers_per_gather": "0",  # small machines; containers have 64 MB of /dev/shm
+    "timezone": "UTC", "log_timezone": "UTC", "lc_messages": "C",
+    "log_line_prefix": "", "log_error_verbosity": "terse",  # severity and text alone: see server_log
+    "log_min_error_statement": "panic", "log_checkpoints": "off",
+}  # fmt: skip
+"""What the server is started with; the caller's settings come over these."""
+
+COMPRESSION: Final = {"wal_compression": "lz4", "default_toast_compression": "lz4"}
+"""Where the build has LZ4: bodies are written twice as fast as with pglz."""
+
+
+class ServerDied(Fault):
+    """The server ended though nobody asked it to; starting it again is the remedy."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(FaultKind.DATABASE_AWAY, "The embedded database stopped.")
+        self.detail = detail
+
+
+def embedded_conninfo(home: Path) -> str:
+    """How to reach the server of a home; for operators' tools as well, which run as the daemon's user or root.
+
+    Raises:
+        EmbeddedFailed: no directory for its socket.
+    """
+    user = server_user()
+    return _conninfo(socket_directory(home, user), user, DATABASE, DATABASE)
+
+
+async def run_embedded(
+    home: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    installation: Installation | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the server that lives in `home` until cancelled; reports the conninfo once it takes connections.
+
+    Args:
+        home: made if missing; nobody else may run a server in it.
+        settings: server parameters over SETTINGS.
+        installation: binaries other than the best that are found.
+        task_status: `started(conninfo)`, of an empty or existing database `accountsd`.
+
+    Raises:
+        EmbeddedFailed: a person has to change something.
+        ServerDied: it ended by itself after it had been ready.
+    """
+    user = server_user()
+    home = home.absolute()
+    data = home / "data"
+    prepare_home(home, user)
+    with hold(home):
+        sockets = socket_directory(home, user, create=True)
+        if data.exists():
+            await stop_leftover(data)
+        installation = await _choose(installation, home, data, user)
+        if not data.exists():
+            await _initialise(installation, data, user)
+        _write_access(home, user)
+        ours = {
+            "listen_addresses": "",
+            "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"',
+            "unix_socket_permissions": "0700",
+            "hba_file": str(home / "hba.conf"),
+            "ident_file": str(home / "ident.conf"),
+            "log_destination": "stderr",
+            "logging_collector": "off",
+        }
+        compression = COMPRESSION if await _accepts(installation, data, user, COMPRESSION) else {}
+        options = {**SETTINGS, **compression, **(settings or {}), **ours}
+        await _serve(installation, data, user, options, sockets, task_status)
+
+
+# -- before the start --------------------------------------------------------------------------------------------------
+
+
+async def _choose(installation: Installation | None, home: Path, data: Path, user: ServerUser) -> Installation:
+    """Binaries that fit the data and that the server's user can read."""
+    major = _version_of(data, user)
+    if installation is None:
+        installation = await find_installation(major)
+    elif major not in (None, installation.major):
+        raise EmbeddedFailed(f"{data} was written by PostgreSQL {major}, {installation.bin} is {installation.major}")
+    if not await trio.to_thread.run_sync(readable, installation, user):
+        installation = await trio.to_thread.run_sync(copy_for, installation, home)
+    log.info("embedded.binaries", place=str(installation.bin), version=installation.version)
+    return installation
+
+
+def _version_of(data: Path, user: ServerUser) -> int | None:
+    """The major version that wrote the data, or None if there is none."""
+    if not data.exists():
+        return None
+    lines = read_small(data / "PG_VERSION")
+    if not lines or not lines[0].isdecimal():
+        raise EmbeddedFailed(f"{data} is not a PostgreSQL data directory: move it away, or restore it")
+    if data.stat().st_uid != user.uid:
+        raise EmbeddedFailed(f"{data} is not {user.name}'s, as whom the server must run: chown -R {user.name} {data}")
+    return int(lines[0])
+
+
+async def _initialise(installation: Installation, data: Path, user: ServerUser) -> None:
+    """Whole or not at all: a directory that initdb did not finish is never taken for a database."""
+    fresh = data.with_name("data.new")
+    if fresh.exists():
+        await trio.to_thread.run_sync(shutil.rmtree, fresh)
+    fresh.mkdir(mode=0o700)
+    if user.dropped:
+        os.chown(fresh, user.uid, user.gid)
+    arguments = ("-U", "postgres", "-A", "peer", "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums")
+    status, said = await _run(installation, user, "initdb", "-D", str(fresh), *arguments, "--no-instructions")
+    if status:
+        raise EmbeddedFailed(f"initdb failed: {said}")
+    fresh.rename(data)
+    descriptor = os.open(data.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    log.info("embedded.initialised", version=installation.version)
+
+
+async def _accepts(installation: Installation, data: Path, user: ServerUser, options: Mapping[str, str]) -> bool:
+    """Whether this build knows these values; it says so without being started."""
+    given = [f"--{name}={value}" for name, value in options.items()]
+    status, _ = await _run(installation, user, "postgres", "-D", str(data), *given, "-C", "server_version")
+    return status == 0
+
+
+async def _run(installation: Installation, user: ServerUser, program: str, *arguments: str) -> tuple[int, str]:
+    """A program's exit status, and what it said to standard error."""
+    try:
+        with trio.fail_after(INITIALISE_WITHIN):
+            done = await trio.run_process(
+                [str(installation.bin / program), *arguments], capture_stdout=True, capture_stderr=True, check=False,
+                cwd="/", env=ENVIRONMENT, **user.run_as,
+            )  # fmt: skip
+    except trio.TooSlowError:
+        raise EmbeddedFailed(f"{program} did not end within {INITIALISE_WITHIN:g} s") from None
+    except OSError as exc:
+        raise EmbeddedFailed(f"{program} does not run: {exc}") from exc
+    return done.returncode, " ".join(done.stderr.decode("utf-8", "replace").split())[-1000:]
+
+
+def _write_access(home: Path, user: ServerUser) -> None:
+    """Who is admitted: in files of ours, which the server's user reads and cannot change where it is another."""
+    admitted = sorted({name_of(os.geteuid()), "root"})
+    quoted = ['"' + name.replace('"', '""') + '"' for name in admitted]
+    identities = [f"accountsd {name} {role}" for name in quoted for role in (DATABASE, "postgres")]
+    for file, lines in (("hba.conf", ["local all all peer map=accountsd"]), ("ident.conf", identities)):
+        fresh = home / f"{file}.new"
+        fresh.write_text("\n".join(["# Written anew at every start.", *lines, ""]))
+        fresh.chmod(0o644 if user.dropped else 0o600)
+        fresh.rename(home / file)
+
+
+# -- the server --------------------------------------------------------------------------------------------------------
+
+
+async def _serve(
+    installation: Installation,
+    data: Path,
+    user: ServerUser,
+    options: Mapping[str, str],
+    sockets: Path,
+    task_status: trio.TaskStatus[str],
+) -> None:
+    began = trio.current_time()
+    command = [str(installation.bin / "postgres"), "-D", str(data), *(f"--{k}={v}" for k, v in options.items())]
+    # Its own session: a Ctrl-C at the terminal is the daemon's to handle.  Not our stdout: whoever reads that would wait
+    # for the server as well.
+    process = await trio.lowlevel.open_process(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        cwd="/", env=ENVIRONMENT, **user.run_as,
+    )  # fmt: skip
+    assert process.stderr is not None
+    lines = ServerLog()
+    failure = None
+    async with trio.open_nursery() as nursery:
+        # Shielded, for a server whose log nobody reads cannot stop either; it ends with the last of its processes.
+        reading = trio.CancelScope(shield=True)
+        nursery.start_soon(_follow, reading, lines, process.stderr)
+        try:
+            await _ready(data, process, lines)
+            await _create_database(_conninfo(sockets, user, "postgres", "postgres"))
+            log.info("embedded.ready", version=installation.version, took=round(trio.current_time() - began, 3))
+            task_status.started(_conninfo(sockets, user, DATABASE, DATABASE))
+            await process.wait()
+            failure = ServerDied(f"status {process.returncode}: {lines.last}")
+        except EmbeddedFailed as exc:
+            failure = exc
+        finally:
+            with trio.CancelScope(shield=True):
+                await _stop(process)
+            # A process that inherited the pipe and lives on must not hold us.
+            reading.deadline = trio.current_time() + QUIT_WITHIN
+    if failure is not None:  # outside the nursery, which would wrap it in a group
+        raise failure
+
+
+async def _follow(scope: trio.CancelScope, lines: ServerLog, stream: trio.abc.ReceiveStream) -> None:
+    with scope:
+        async with stream:
+            await lines.follow(stream)
+
+
+async def _ready(data: Path, process: trio.Process, lines: ServerLog) -> None:
+    """Wait for the state that the server writes into the eighth line of postmaster.pid."""
+    with trio.move_on_after(READY_WITHIN):
+        while process.poll() is None:
+            state = read_small(data / "postmaster.pid")
+            if len(state) >= 8 and state[0] == str(process.pid) and state[7].strip() == "ready":
+                return
+            await trio.sleep(0.02)
+        await trio.sleep(0.1)  # for its last words to arrive
+        raise EmbeddedFailed(f"the server does not start: {lines.last}")
+    raise EmbeddedFailed(f"the server was not ready within {READY_WITHIN:g} s: {lines.last}")
+
+
+async def _create_database(conninfo: str) -> None:
+    """Make the role and the database where they are missing.
+
+    Raises:
+        EmbeddedFailed: the server is up but does not let us in.
+    """
+    try:
+        with trio.fail_after(READY_WITHIN):
+            conn = await TrioConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+            async with conn:
+                row = await (await conn.execute("SELECT FROM pg_roles WHERE rolname = %s", (DATABASE,))).fetchone()
+                if row is None:
+                    await conn.execute("CREATE ROLE accountsd LOGIN")
+                row = await (await conn.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,))).fetchone()
+                if row is None:
+                    await conn.execute("CREATE DATABASE accountsd OWNER accountsd")
+    except (psycopg.Error, trio.TooSlowError) as exc:
+        raise EmbeddedFailed(f"the server does not take our connection: {exc}") from exc
+
+
+async def _stop(process: trio.Process) -> None:
+    """Fast shutdown, then immediate, then the end; by bounded waits, for a supervisor waits for us."""
+    for number, seconds in ((signal.SIGINT, STOP_WITHIN), (signal.SIGQUIT, QUIT_WITHIN), (signal.SIGKILL, QUIT_WITHIN)):
+        if process.returncode is None:
+            process.send_signal(number)
+            with trio.move_on_after(seconds):
+                await process.wait()
+                log.info("embedded.stopped", signal=number.name)
+
+
+def _conninfo(sockets: Path, user: ServerUser, role: str, database: str) -> str:
+    return make_conninfo("", host=str(sockets), user=role, dbname=database, requirepeer=user.name)
