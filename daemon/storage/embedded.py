@@ -18,8 +18,6 @@ The conninfo depends on `home` alone, so it stays good when the supervisor start
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Final
@@ -31,17 +29,8 @@ from psycopg.conninfo import make_conninfo
 
 from daemon.errors import Fault, FaultKind
 
-from .binaries import (
-    ENVIRONMENT,
-    EmbeddedFailed,
-    Installation,
-    ServerUser,
-    copy_for,
-    find_installation,
-    name_of,
-    readable,
-    server_user,
-)
+from .binaries import ENVIRONMENT, EmbeddedFailed, Installation, ServerUser, server_user
+from .cluster import DATABASE, accepts, choose, initialise, write_access
 from .connection import TrioConnection
 from .leftover import hold, read_small, stop_leftover
 from .places import prepare_home, socket_directory
@@ -52,12 +41,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
-
-DATABASE: Final = "accountsd"
-"""The database and the role that owns it; `postgres` stays the maintenance database."""
-
-INITIALISE_WITHIN: Final = 120.0
-"""Seconds for initdb, which takes one or two and a slow disk."""
 
 READY_WITHIN: Final = 300.0
 """Seconds until the server takes connections: after a crash it replays at most max_wal_size (1 GB)."""
@@ -122,17 +105,16 @@ async def run_embedded(
         ServerDied: it ended by itself after it had been ready.
     """
     user = server_user()
-    home = home.absolute()
+    home = prepare_home(home, user)
     data = home / "data"
-    prepare_home(home, user)
     with hold(home):
         sockets = socket_directory(home, user, create=True)
         if data.exists():
             await stop_leftover(data)
-        installation = await _choose(installation, home, data, user)
+        installation = await choose(installation, home, data, user)
         if not data.exists():
-            await _initialise(installation, data, user)
-        _write_access(home, user)
+            await initialise(installation, data, user)
+        write_access(home, user)
         ours = {
             "listen_addresses": "",
             "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"',
@@ -142,95 +124,9 @@ async def run_embedded(
             "log_destination": "stderr",
             "logging_collector": "off",
         }
-        compression = COMPRESSION if await _accepts(installation, data, user, COMPRESSION) else {}
+        compression = COMPRESSION if await accepts(installation, data, user, COMPRESSION) else {}
         options = {**SETTINGS, **compression, **(settings or {}), **ours}
         await _serve(installation, data, user, options, sockets, task_status)
-
-
-# -- before the start --------------------------------------------------------------------------------------------------
-
-
-async def _choose(installation: Installation | None, home: Path, data: Path, user: ServerUser) -> Installation:
-    """Binaries that fit the data and that the server's user can read."""
-    major = _version_of(data, user)
-    if installation is None:
-        installation = await find_installation(major)
-    elif major not in (None, installation.major):
-        raise EmbeddedFailed(f"{data} was written by PostgreSQL {major}, {installation.bin} is {installation.major}")
-    if not await trio.to_thread.run_sync(readable, installation, user):
-        installation = await trio.to_thread.run_sync(copy_for, installation, home)
-    log.info("embedded.binaries", place=str(installation.bin), version=installation.version)
-    return installation
-
-
-def _version_of(data: Path, user: ServerUser) -> int | None:
-    """The major version that wrote the data, or None if there is none."""
-    if not data.exists():
-        return None
-    lines = read_small(data / "PG_VERSION")
-    if not lines or not lines[0].isdecimal():
-        raise EmbeddedFailed(f"{data} is not a PostgreSQL data directory: move it away, or restore it")
-    if data.stat().st_uid != user.uid:
-        raise EmbeddedFailed(f"{data} is not {user.name}'s, as whom the server must run: chown -R {user.name} {data}")
-    return int(lines[0])
-
-
-async def _initialise(installation: Installation, data: Path, user: ServerUser) -> None:
-    """Whole or not at all: a directory that initdb did not finish is never taken for a database."""
-    fresh = data.with_name("data.new")
-    if fresh.exists():
-        await trio.to_thread.run_sync(shutil.rmtree, fresh)
-    fresh.mkdir(mode=0o700)
-    if user.dropped:
-        os.chown(fresh, user.uid, user.gid)
-    arguments = ("-U", "postgres", "-A", "peer", "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums")
-    status, said = await _run(installation, user, "initdb", "-D", str(fresh), *arguments, "--no-instructions")
-    if status:
-        raise EmbeddedFailed(f"initdb failed: {said}")
-    fresh.rename(data)
-    descriptor = os.open(data.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    log.info("embedded.initialised", version=installation.version)
-
-
-async def _accepts(installation: Installation, data: Path, user: ServerUser, options: Mapping[str, str]) -> bool:
-    """Whether this build knows these values; it says so without being started."""
-    given = [f"--{name}={value}" for name, value in options.items()]
-    status, _ = await _run(installation, user, "postgres", "-D", str(data), *given, "-C", "server_version")
-    return status == 0
-
-
-async def _run(installation: Installation, user: ServerUser, program: str, *arguments: str) -> tuple[int, str]:
-    """A program's exit status, and what it said to standard error."""
-    try:
-        with trio.fail_after(INITIALISE_WITHIN):
-            done = await trio.run_process(
-                [str(installation.bin / program), *arguments], capture_stdout=True, capture_stderr=True, check=False,
-                cwd="/", env=ENVIRONMENT, **user.run_as,
-            )  # fmt: skip
-    except trio.TooSlowError:
-        raise EmbeddedFailed(f"{program} did not end within {INITIALISE_WITHIN:g} s") from None
-    except OSError as exc:
-        raise EmbeddedFailed(f"{program} does not run: {exc}") from exc
-    return done.returncode, " ".join(done.stderr.decode("utf-8", "replace").split())[-1000:]
-
-
-def _write_access(home: Path, user: ServerUser) -> None:
-    """Who is admitted: in files of ours, which the server's user reads and cannot change where it is another."""
-    admitted = sorted({name_of(os.geteuid()), "root"})
-    quoted = ['"' + name.replace('"', '""') + '"' for name in admitted]
-    identities = [f"accountsd {name} {role}" for name in quoted for role in (DATABASE, "postgres")]
-    for file, lines in (("hba.conf", ["local all all peer map=accountsd"]), ("ident.conf", identities)):
-        fresh = home / f"{file}.new"
-        fresh.write_text("\n".join(["# Written anew at every start.", *lines, ""]))
-        fresh.chmod(0o644 if user.dropped else 0o600)
-        fresh.rename(home / file)
-
-
-# -- the server --------------------------------------------------------------------------------------------------------
 
 
 async def _serve(
@@ -243,15 +139,15 @@ async def _serve(
 ) -> None:
     began = trio.current_time()
     command = [str(installation.bin / "postgres"), "-D", str(data), *(f"--{k}={v}" for k, v in options.items())]
-    # Its own session: a Ctrl-C at the terminal is the daemon's to handle.  Not our stdout: whoever reads that would wait
-    # for the server as well.
+    # Its own session: a Ctrl-C at the terminal is the daemon's to handle.  Not our stdout: whoever reads that to its
+    # end would wait for the server as well.
     process = await trio.lowlevel.open_process(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         cwd="/", env=ENVIRONMENT, **user.run_as,
     )  # fmt: skip
     assert process.stderr is not None
     lines = ServerLog()
-    failure = None
+    failure: EmbeddedFailed | ServerDied | None = None
     async with trio.open_nursery() as nursery:
         # Shielded, for a server whose log nobody reads cannot stop either; it ends with the last of its processes.
         reading = trio.CancelScope(shield=True)

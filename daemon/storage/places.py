@@ -26,12 +26,13 @@ LONGEST_SOCKET: Final = 107
 """Bytes."""
 
 
-def prepare_home(home: Path, user: ServerUser) -> None:
-    """Make the home, and see that the server's user can pass through it.
+def prepare_home(home: Path, user: ServerUser) -> Path:
+    """Make the home, and see that the server's user can pass through it; gives its absolute path.
 
     Raises:
         EmbeddedFailed: it cannot.
     """
+    home = home.absolute()
     try:
         if not home.is_dir():
             home.mkdir(parents=True)
@@ -43,6 +44,7 @@ def prepare_home(home: Path, user: ServerUser) -> None:
             f"{closed} is closed to {user.name}, as whom the server must run: choose another state directory, or let "
             f"others pass through it (chmod o+x {closed}), or do not run as root"
         )
+    return home
 
 
 def socket_directory(home: Path, user: ServerUser, *, create: bool = False) -> Path:
