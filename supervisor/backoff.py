@@ -60,10 +60,7 @@ class Backoff:
         return self._full(streak) * (1.0 - self.jitter * rng.random())
 
     def _full(self, streak: int) -> float:
-        if streak <= 1 or self.base == 0.0 or self.factor == 1.0:
-            return self.base
-        steps = streak - 1
-        # Compared as logarithms: a child that failed for weeks would overflow the power.
-        if steps * math.log(self.factor) >= math.log(self.cap / self.base):
+        try:
+            return min(self.cap, self.base * self.factor ** (streak - 1))
+        except OverflowError:  # a child that failed for weeks
             return self.cap
-        return min(self.cap, self.base * self.factor**steps)

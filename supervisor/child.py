@@ -86,6 +86,7 @@ class Child:
     """The changing record of one child."""
 
     __slots__ = (
+        "bounces",
         "group",
         "life",
         "next_at",
@@ -113,6 +114,9 @@ class Child:
 
         self.wanted = True
         """Whether somebody wants it to run: the last word of `stop_child` and `restart_child`."""
+
+        self.bounces = 0
+        """How many `restart_child` are under way, which hold up what is right of it whatever its state."""
 
         self.tried = False
         """Whether it was ready, or ended, since it last was `WAITING`: it no longer holds up its group."""

@@ -53,7 +53,7 @@ class House(ABC):
 
     @abstractmethod
     async def _end_children(self, *, hurry: bool) -> None:
-        """Take every child down the ladder. In a hurry: cancel at once. Called shielded; bounded by the ladder."""
+        """Take every child down the ladder. In a hurry: cancel at once. Bounded by the ladder."""
 
     async def _reside(self) -> None:
         """What the supervisor's own task does until it is asked to stop."""
@@ -76,17 +76,16 @@ class House(ABC):
 
     async def _keep_house(self) -> None:
         async with trio.open_nursery() as self._nursery:
-            orderly = False
             try:
                 self._open()
                 await self._reside()
-                orderly = True
+                await self._end_children(hurry=False)
             finally:
-                # Cancelled after it was asked to stop: whoever asked is out of patience.
-                hurry = self._stop_asked and not orderly
                 self._closing = True
                 with trio.CancelScope(shield=True):
-                    await self._end_children(hurry=hurry)
+                    # Children are left only after a cancellation. If it came after the supervisor had been asked to
+                    # stop, whoever asked is out of patience.
+                    await self._end_children(hurry=self._stop_asked)
 
     def _say_ready(self) -> None:
         """Once; at the latest when it was asked to stop before everything was ready, for `nursery.start` expects it."""

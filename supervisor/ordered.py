@@ -188,6 +188,8 @@ class Supervisor(Tending):
 
     def _holds_up(self, child: Child) -> bool:
         """Whether the elements right of it have to wait."""
+        if child.bounces:
+            return True
         if child.state in (ChildState.RUNNING, ChildState.DOWN):
             return False
         return self.strategy is Strategy.REST_FOR_ONE or not child.was_ready
@@ -220,7 +222,6 @@ class Supervisor(Tending):
         return [other for other in self._order if other.group > child.group]
 
     async def _make_way(self, child: Child) -> None:
-        child.was_ready = False
         await self._clear(self._right_of(child), f"restart of {child.spec.id}")
 
     async def _clear(self, children: Sequence[Child], reason: str) -> None:
@@ -231,11 +232,13 @@ class Supervisor(Tending):
                 await descend((child.life,))
 
     async def _bounce(self, child: Child) -> None:
+        child.bounces += 1
         with trio.CancelScope(shield=True):  # bounded: it is a ladder
             await self._clear(self._right_of(child), f"restart of {child.spec.id}")
             if child.life is not None:
                 child.life.ask("restart_child")
                 await descend((child.life,))
+        child.bounces -= 1
         self._bring_back(child)
 
     def _bring_back(self, child: Child) -> None:

@@ -245,9 +245,7 @@ class Tending(House):
             child.restarts += 1
             child.next_at = now + decision.delay
             self.move(child, ChildState.RESTARTING)
-        self._report(
-            child, context, ended, uptime=uptime, verdict=decision.verdict, next_delay=decision.delay
-        )
+        self._report(child, context, ended, uptime=uptime, verdict=decision.verdict, next_delay=decision.delay)
         if decision.delay is not None:
             self._moved_on(child)
         return decision.delay is not None
