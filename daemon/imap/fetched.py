@@ -8,7 +8,7 @@ None, for nobody knows which message it means.  Pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
@@ -31,7 +31,7 @@ MAX_FLAG: Final = 64
 """Bytes of one flag, likewise (Dovecot: mail_max_keyword_length = 50)."""
 _MAX_RAW: Final = 200  # bytes kept of a value that cannot be read
 _UID_HINT: Final = re.compile(rb"\bUID (\d{1,10})\b", re.IGNORECASE)
-_NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
+_NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})  # one for all: most messages have none of a kind
 
 _BAD_VALUE: Final = (AttributeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 
@@ -50,11 +50,11 @@ class Fetched:
     """RFC822.SIZE, bytes."""
     envelope: Envelope | None = None
     structure: BodyData | None = None
-    sections: Mapping[bytes, bytes | None] = _NOTHING
+    sections: Mapping[bytes, bytes | None] = field(default_factory=lambda: _NOTHING)
     """By name in upper case as the server says it: `BODY[HEADER]`, `BODY[]<0>`.  None is the server's NIL."""
-    extra: Mapping[bytes, Value] = MappingProxyType({})
+    extra: Mapping[bytes, Value] = field(default_factory=lambda: _NOTHING)
     """Items that this class does not know, such as EMAILID or X-GM-MSGID."""
-    unreadable: Mapping[bytes, bytes] = _NOTHING
+    unreadable: Mapping[bytes, bytes] = field(default_factory=lambda: _NOTHING)
     """Items whose value is no valid one, with (the beginning of) its raw text."""
 
     @property
@@ -155,9 +155,9 @@ def _fetched(sequence: int, items: tuple[Value, ...]) -> Fetched | None:
                 raise Malformed("not a UID")
             uid = value
         elif (known := _KNOWN.get(key)) is not None:
-            field, convert = known
+            name_of_field, convert = known
             try:
-                fields[field] = convert(value)
+                fields[name_of_field] = convert(value)
             except _BAD_VALUE:
                 _put(fields, "unreadable", key, _raw(value))
         elif not key.startswith(_SECTIONS):
@@ -171,8 +171,8 @@ def _fetched(sequence: int, items: tuple[Value, ...]) -> Fetched | None:
     return Fetched(uid, sequence, **fields)  # type: ignore[arg-type]  # each field was made by its own converter
 
 
-def _put(fields: dict[str, object], field: str, key: bytes, value: Value) -> None:
-    cast("dict[bytes, Value]", fields.setdefault(field, {}))[key] = value
+def _put(fields: dict[str, object], name: str, key: bytes, value: Value) -> None:
+    cast("dict[bytes, Value]", fields.setdefault(name, {}))[key] = value
 
 
 def _raw(value: Value) -> bytes:

@@ -63,7 +63,7 @@ class News:
     """EXPUNGE responses: so many messages went, and which is known by comparing only."""
     vanished: tuple[range, ...] = ()
     """UIDs that went (QRESYNC); ranges may cover UIDs that never were."""
-    flags: Mapping[int, FlagNews] = MappingProxyType({})
+    flags: Mapping[int, FlagNews] = field(default_factory=lambda: MappingProxyType({}))
     """By UID."""
     unplaced: int = 0
     """FETCH responses without a UID, or unreadable: something changed in some message."""
@@ -71,7 +71,7 @@ class News:
     """Facts beyond a bound."""
     highestmodseq: int | None = None
     """Of the selected folder, as an untagged or tagged OK told; a hint, never a cursor."""
-    statuses: Mapping[str, FolderStatus] = MappingProxyType({})
+    statuses: Mapping[str, FolderStatus] = field(default_factory=lambda: MappingProxyType({}))
     """Of other folders, by name (NOTIFY)."""
     alerts: tuple[str, ...] = ()
     """The server's own words for the owner ([ALERT]), printable and cut; remote text, so never a fault's reason."""

@@ -57,7 +57,7 @@ async def read_response(wire: Wire) -> Response:
         parts = await _slow_parts(wire, line)
     else:
         parts = [line]
-    return _split(parts)
+    return split_response(parts)
 
 
 async def _slow_parts(wire: Wire, line: bytes | None) -> list[Part]:
@@ -85,7 +85,8 @@ async def _slow_parts(wire: Wire, line: bytes | None) -> list[Part]:
         line = wire.take_line()
 
 
-def _split(parts: list[Part]) -> Response:
+def split_response(parts: list[Part]) -> Response:
+    """The response that *parts* are; raises Fault(PROTOCOL)."""
     first = parts[0]
     head = first[0] if isinstance(first, tuple) else first
     tag, _, rest = head.partition(b" ")

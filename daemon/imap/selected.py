@@ -51,7 +51,7 @@ class SelectedFolder:
     mailbox_id: str | None
     """OBJECTID (RFC 8474): survives a rename."""
     permanent_flags: tuple[bytes, ...]
-    changed: Mapping[int, FlagNews] = MappingProxyType({})
+    changed: Mapping[int, FlagNews] = field(default_factory=lambda: MappingProxyType({}))
     """By UID: flags that changed since `Known.modseq`."""
     vanished: tuple[range, ...] = ()
     """UIDs gone since then; ranges may cover UIDs that never were."""
