@@ -21,6 +21,7 @@ import pytest
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.dovecot_conf import DovecotOptions
 from ops.testservers.tls import Authority
+from tests.fix_leaks import share_process
 
 _numbers = itertools.count(1)
 
@@ -49,6 +50,7 @@ class DovecotFarm:
             server = Dovecot(options, authority=self._authority)
             self._servers[options] = server
             server.start()
+            share_process(server.pid)
         return server
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from ops.testservers.dovecot_conf import DovecotOptions
 from ops.testservers.smtp import SmtpOptions, SmtpServer
 from ops.testservers.tls import Authority
 from tests.fix_dovecot import DovecotFarm
+from tests.fix_leaks import share_process
 
 
 class SmtpFarm:
@@ -36,6 +37,7 @@ class SmtpFarm:
             server = SmtpServer(options, authority=self._authority)
             self._servers[options] = server
             server.start()
+            share_process(server.pid)
         return server
 
     def close(self) -> None:

@@ -29,9 +29,6 @@ from .tls import Authority, Certificate
 _TOKEN_KEY = b"test-secret-test-secret-test-sec!"
 """What Dovecot checks OAuth tokens with: HS256, known to everybody, good on this server only."""
 
-_NOTICED = 1.05
-"""Seconds until Dovecot is sure to notice a changed file: it keeps what it read within the same second."""
-
 
 class Dovecot:
     """One server. A context manager, or `start()` and `stop()`; `stop()` keeps the mail, `close()` does not."""
@@ -104,6 +101,13 @@ class Dovecot:
         """Whether the server runs."""
         return self._process is not None and self._process.running
 
+    @property
+    def pid(self) -> int:
+        """The process id, which is the process group's too. Raises `ServerFailed` when it does not run."""
+        if self._process is None:
+            raise ServerFailed("the server does not run")
+        return self._process.pid
+
     def log_text(self) -> str:
         """What Dovecot wrote to its log so far."""
         log = self.base / "dovecot.log"
@@ -149,17 +153,16 @@ class Dovecot:
     # --- who may in ------------------------------------------------------------------------------------------
 
     def refuse(self, *users: str) -> None:
-        """From now on these users' passwords are wrong (connections that are logged in stay).
-
-        Takes up to a second: Dovecot looks at the file once in one.
-        """
-        self._write_denied(self._denied | {user.lower() for user in users})
-        time.sleep(_NOTICED)
+        """From the next login on these users' passwords are wrong; connections that are logged in stay."""
+        for user in users:
+            path = self._denied / user.lower()
+            path.write_text('{"password": "{PLAIN}nobody knows"}')
+            self._owner.own(path)
 
     def accept(self, *users: str) -> None:
         """Take `refuse` back."""
-        self._write_denied(self._denied - {user.lower() for user in users})
-        time.sleep(_NOTICED)
+        for user in users:
+            (self._denied / user.lower()).unlink(missing_ok=True)
 
     def oauth2_token(self, user: str, *, lifetime: float = 3600) -> str:
         """An access token for XOAUTH2 and OAUTHBEARER, good for `lifetime` seconds (may be negative: expired)."""
@@ -240,15 +243,13 @@ class Dovecot:
         (self.base / "home").mkdir()
         (self.base / "state").mkdir()
         self._certificate.write(self.base)
-        self._write_denied(frozenset())
+        self._denied = self.base / "denied"
+        self._denied.mkdir()
+        # Not a password file: Dovecot reads those once a second only, a dictionary at each login.
+        (self.base / "denied.conf").write_text(
+            f"uri = fs:posix:prefix={self._denied}/\npassdb_objects = denied\n"
+            "key denied {\n  key = %u\n  format = json\n}\n")
         self._owner.own(*self.base.rglob("*"))
-
-    def _write_denied(self, users: frozenset[str] | set[str]) -> None:
-        self._denied = frozenset(users)
-        denied, new = self.base / "denied", self.base / "denied.new"
-        new.write_text("".join(f"{user}:\n" for user in sorted(users)))
-        self._owner.own(new)
-        new.replace(denied)     # a new file: Dovecot notices it even within the same second
 
     def _launch(self, ports: Ports) -> None:
         group = grp.getgrgid(self._owner.gid).gr_name

@@ -129,9 +129,9 @@ service lmtp {{
 
 # who is listed here is refused whatever the password
 passdb {{
-  driver = passwd-file
+  driver = dict
   deny = yes
-  args = {base}/denied
+  args = {base}/denied.conf
 }}
 passdb {{
   driver = static

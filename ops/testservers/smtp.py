@@ -109,6 +109,13 @@ class SmtpServer:
         return self._process is not None and self._process.running
 
     @property
+    def pid(self) -> int:
+        """The process id, which is the process group's too. Raises `ServerFailed` when it does not run."""
+        if self._process is None:
+            raise ServerFailed("the server does not run")
+        return self._process.pid
+
+    @property
     def starttls_port(self) -> int:
         """AUTH after STARTTLS, as on 587."""
         return self._ports[0]
