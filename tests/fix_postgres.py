@@ -7,7 +7,7 @@
     private_server  a server of the test's own, to be stopped, killed and started again
 
 Servers are started outside Trio, once per session and only when asked for, on private Unix sockets below a short path.
-As root they run as nobody.  They are without fsync: these tests stop servers, not machines.
+As root they run as nobody.  They are without fsync: these tests kill servers, not machines.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from psycopg import sql
 
 from daemon.storage.database import Database
 from daemon.storage.migrate import MIGRATIONS, migrate
+from tests.fix_leaks import share_process
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 BOTH_SERVERS = pytest.mark.parametrize("postgres_dsn", ["embedded", "debian"], indirect=True)
@@ -113,11 +114,11 @@ class Server:
         done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120, **self._as)
         assert done.returncode == 0, done.stderr
 
-    def start(self) -> None:
-        """Start, and wait until it takes connections."""
+    def start(self) -> int:
+        """Start, and wait until it takes connections; gives the process group of its postmaster."""
         options = {
             "listen_addresses": "", "unix_socket_directories": str(self.socket), "max_connections": "60",
-            "fsync": "off", "shared_buffers": "32MB", "full_page_writes": "off", "synchronous_commit": "off", **self.settings,
+            "fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", **self.settings,
         }  # fmt: skip
         command = [str(self.bin / "postgres"), "-D", str(self.data), *(f"--{k}={v}" for k, v in options.items())]
         with (self.home / "log").open("ab") as log:
@@ -130,6 +131,7 @@ class Server:
             assert self._process.poll() is None, (self.home / "log").read_text()[-2000:]
             assert time.monotonic() < give_up, "the server does not start"
             time.sleep(0.02)
+        return self._process.pid
 
     def _accepts(self) -> bool:
         try:
@@ -147,7 +149,8 @@ class Server:
         """Stop the server (fast, unless told otherwise) and wait until every process of it is gone."""
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGCONT)
+        for pid in processes_in(self.data):
+            os.kill(pid, signal.SIGCONT)  # a test may have stopped some
         self._process.send_signal(how)
         try:
             self._process.wait(STOP_WITHIN)
@@ -188,7 +191,7 @@ class Servers:
         if kind not in self._running:
             server = Server(kind)
             self._running[kind] = server
-            server.start()
+            share_process(server.start())
         return self._running[kind]
 
     def owner_of(self, dsn: str) -> tuple[str, Server]:
