@@ -188,7 +188,7 @@ class Tending(House):
     async def _pause(self, child: Child, life: Life, shield: bool) -> None:
         with trio.CancelScope(shield=True):  # bounded: it is a ladder
             await self._make_way(child)
-        if life.asked or self._closing:
+        if life.asked:
             return
         assert child.next_at is not None
         with trio.CancelScope(deadline=child.next_at, shield=shield) as life.scope:

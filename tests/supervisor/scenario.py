@@ -1,7 +1,7 @@
 """Scenarios for supervisors: a table of how children behave, and the exact times at which they started and ended.
 
-`run_scenario` runs a tree under the autojump clock from time 0 and returns what happened. Children behave as written: one
-`Run` for each time they are started, the last one for ever after.
+`run_scenario` runs a tree under the autojump clock; all times are relative to its start. Children behave as written:
+one `Run` for each time they are started, the last one for ever after.
 """
 
 from __future__ import annotations

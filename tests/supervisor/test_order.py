@@ -146,7 +146,8 @@ async def test_a_member_in_trouble_does_not_keep_its_group_from_starting_but_wha
 @BOTH
 async def test_what_is_right_of_a_failing_start_waits(autojump_clock, strategy):
     story = Story()
-    tree = Supervisor("tree", [story.child("a", Run(1, ready=2), FOREVER), story.child("b", FOREVER)], strategy=strategy)
+    children = [story.child("a", Run(1, ready=2), FOREVER), story.child("b", FOREVER)]
+    tree = Supervisor("tree", children, strategy=strategy)
     await run_scenario(story, tree, until=50)
     assert story.starts == {"a": [0, 2], "b": [2]}
 
