@@ -1,1 +1,33 @@
+"""Every outbound connection to a mail server goes through here: resolve, guard, dial.
 
+`endpoint` says where a server is, `guard` (pure) whether we may go there, `resolver` asks the DNS, `attempts` connects,
+`stream`, `keepalive` and `tls` are the connection, and `dialer` puts them together.  No domain is known here.
+"""
+
+from .dialer import Dialer, DialerStatistics
+from .endpoint import Endpoint, InvalidHost, Security, canonical_host, default_security
+from .guard import DEFAULT_PORTS, NetworkPolicy, Refusal, judge, judge_port
+from .resolver import Resolver, ResolverStatistics
+from .stream import ByteStream, PlainSocket, TLSSocket
+from .tls import client_context
+
+__all__ = [
+    "DEFAULT_PORTS",
+    "ByteStream",
+    "Dialer",
+    "DialerStatistics",
+    "Endpoint",
+    "InvalidHost",
+    "NetworkPolicy",
+    "PlainSocket",
+    "Refusal",
+    "Resolver",
+    "ResolverStatistics",
+    "Security",
+    "TLSSocket",
+    "canonical_host",
+    "client_context",
+    "default_security",
+    "judge",
+    "judge_port",
+]

@@ -1,0 +1,140 @@
+"""Every outbound connection to a user's mail server: resolve, judge the whole answer, connect, TLS.
+
+    dial ── port allowed? ── resolve ── judge all addresses ── connect to one of those ── TLS verified for the host
+                                                                                       └─ plain, until `start_tls`
+
+The connection goes to an address that was judged, never to the name again, so a name server that changes its answer
+(DNS rebinding) gains nothing.  The caller owns the deadline over all of it; each stage has a bound of its own beneath.
+Nothing here tries twice: retrying is the supervisor's.
+
+What a stranger learns is bounded too: one sentence whether a host refuses, is unreachable or is not there, and no
+byte that the other side said.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from daemon.errors import Disposition, Fault, FaultKind
+
+from .attempts import connect_first
+from .endpoint import InvalidHost, Security, canonical_host
+from .guard import Address, NetworkPolicy, Refusal, judge, judge_port
+from .keepalive import keep_alive
+from .resolver import Resolver
+from .stream import ByteStream, PlainSocket
+from .tls import client_context, handshake
+
+CONNECT: Final = 15.0
+"""Seconds for all attempts of one dial: four lost SYNs (at 0, 1, 3 and 7 s) and an answer."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DialerStatistics:
+    """How dials ended, since the dialer was made."""
+
+    dialled: int
+    connected: int
+    refused: int
+    """Stopped by the guard."""
+    unreachable: int
+    """Not resolved, or nobody answered."""
+    tls_failed: int
+    """STARTTLS's handshakes included."""
+
+
+class Dialer:
+    """Makes connections under one policy; shared by everybody."""
+
+    def __init__(self, policy: NetworkPolicy, resolver: Resolver, *, tls: ssl.SSLContext | None = None) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._tls = tls or client_context()
+        self._dialled = self._connected = self._refused = self._unreachable = self._tls_failed = 0
+
+    async def dial(self, host: str, port: int, security: Security) -> ByteStream:
+        """A connection: encrypted and verified for *host* with `Security.TLS`, plain with STARTTLS.
+
+        Raises Fault: HOST_NOT_ALLOWED (park), CONNECT_FAILED (retry), TLS_FAILED (see `tls.judge_handshake`).
+        """
+        self._dialled += 1
+        addresses = await self.allowed_addresses(host, port)
+        sock = await self._connect(addresses, port)
+        if security is Security.TLS:
+            stream: ByteStream = await self._handshake(sock, canonical_host(host))
+        else:
+            stream = PlainSocket(sock)
+        self._connected += 1
+        return stream
+
+    async def start_tls(self, stream: ByteStream, host: str) -> ByteStream:
+        """Encrypt a plain connection of this dialer, after the server agreed; *stream* is closed whatever happens.
+
+        Raises Fault(TLS_FAILED); TypeError for a stream that is not a plain one of ours.
+        """
+        if not isinstance(stream, PlainSocket):
+            raise TypeError("only a plain connection made by the dialer can be encrypted")
+        return await self._handshake(stream.detach(), canonical_host(host))
+
+    async def allowed_addresses(self, host: str, port: int) -> tuple[Address, ...]:
+        """The addresses of *host*, if every one of them, and the port, may be dialled.  Raises Fault as `dial`."""
+        try:
+            name = canonical_host(host)
+        except InvalidHost as exc:
+            self._refused += 1
+            raise _not_allowed(str(exc)) from None
+        if (refusal := judge_port(port, self._policy)) is not None:
+            raise self._refuse(name, refusal, "The port is not one that mail servers are reached at.")
+        try:
+            addresses = await self._resolver.resolve(name)
+        except Fault:
+            self._unreachable += 1
+            raise
+        if (refusal := judge(addresses, self._policy)) is not None:
+            raise self._refuse(name, refusal, "The host is not on the public internet, or not one we may connect to.")
+        return addresses
+
+    def statistics(self) -> DialerStatistics:
+        """How dials ended so far."""
+        return DialerStatistics(
+            self._dialled, self._connected, self._refused, self._unreachable, self._tls_failed
+        )
+
+    async def _connect(self, addresses: Sequence[Address], port: int) -> socket.socket:
+        sock = None
+        with trio.move_on_after(CONNECT):
+            sock = await connect_first(addresses, port)
+        if sock is not None and not keep_alive(sock):
+            sock.close()  # reset as soon as it was there
+            sock = None
+        if sock is None:
+            self._unreachable += 1
+            raise Fault(FaultKind.CONNECT_FAILED, "No server answers at that host and port.")
+        return sock
+
+    async def _handshake(self, sock: socket.socket, host: str) -> ByteStream:
+        try:
+            return await handshake(sock, host, self._tls)
+        except Fault:
+            self._tls_failed += 1
+            raise
+
+    def _refuse(self, host: str, refusal: Refusal, sentence: str) -> Fault:
+        self._refused += 1
+        log.warning("network.refused", host=host, ground=refusal.ground, subject=refusal.subject)
+        return _not_allowed(sentence)
+
+
+def _not_allowed(sentence: str) -> Fault:
+    return Fault(FaultKind.HOST_NOT_ALLOWED, sentence, disposition=Disposition.PARK)
+
+
