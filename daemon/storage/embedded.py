@@ -110,7 +110,7 @@ async def run_embedded(
     with hold(home):
         sockets = socket_directory(home, user, create=True)
         if data.exists():
-            await stop_leftover(data)
+            await stop_leftover(data, sockets)
         installation = await choose(installation, home, data, user)
         if not data.exists():
             await initialise(installation, data, user)

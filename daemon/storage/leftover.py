@@ -117,8 +117,8 @@ def postmaster_of(data: Path) -> int | None:
     return int(lines[0]) if lines and lines[0].isdecimal() else None
 
 
-async def stop_leftover(data: Path) -> None:
-    """See to it that no process holds the data directory.
+async def stop_leftover(data: Path, sockets: Path) -> None:
+    """See to it that no process holds the data directory, and that no lock file says so.
 
     Raises:
         EmbeddedFailed: one does even after SIGKILL.
@@ -138,8 +138,10 @@ async def stop_leftover(data: Path) -> None:
         else:
             raise EmbeddedFailed(f"processes {running} hold {data} and do not end")
     if certain:
-        # Nobody is there.  The server itself only asks whether the number is in use, and refuses when it is, by anyone.
-        (data / "postmaster.pid").unlink(missing_ok=True)
+        # Nobody is there.  The server itself only asks whether the number in a lock file is in use, and refuses when it
+        # is: by a stranger, or by a dead server that nobody has reaped.
+        for lock in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
+            lock.unlink(missing_ok=True)
 
 
 def _send(running: list[int], data: Path, number: signal.Signals) -> None:

@@ -48,6 +48,11 @@ async def test_the_owner_in_its_epoch_passes(claim: Claim, db: Database) -> None
     assert await written(db) == 1
 
 
+async def test_the_schema_has_what_the_fence_reads(db: Database) -> None:
+    with pytest.raises(ClaimLost):
+        await db.run(write, claim=Claim(uuid4(), uuid4(), 1))
+
+
 @pytest.mark.parametrize("wrong", ["owner", "epoch", "account", "free"])
 async def test_anybody_else_writes_nothing(claim: Claim, db: Database, wrong: str) -> None:
     stale = {
