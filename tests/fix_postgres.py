@@ -32,7 +32,7 @@ import trio
 from psycopg import sql
 
 from daemon.storage.database import Database
-from daemon.storage.migrate import MIGRATIONS, migrate
+from daemon.storage.migrate import migrate
 from tests.fix_leaks import share_process
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
@@ -183,7 +183,7 @@ class Servers:
 
     def __init__(self) -> None:
         self._running: dict[str, Server] = {}
-        self._templates: set[tuple[str, Path]] = set()
+        self._templates: set[str] = set()
         self._numbers = itertools.count()
 
     def get(self, kind: str) -> Server:
@@ -198,14 +198,13 @@ class Servers:
         """The kind and the server that a DSN belongs to."""
         return next((kind, server) for kind, server in self._running.items() if server.dsn == dsn)
 
-    def fresh_database(self, kind: str, migrations: Path) -> str:
+    def fresh_database(self, kind: str) -> str:
         """Create a migrated database; gives its name."""
         server, template = self.get(kind), "template_accounts"
-        if (kind, migrations) not in self._templates:
+        if kind not in self._templates:
             server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(template)))
-            if migrations.is_dir():
-                trio.run(lambda: migrate(f"{server.dsn} dbname={template}", directory=migrations))
-            self._templates.add((kind, migrations))
+            trio.run(migrate, f"{server.dsn} dbname={template}")
+            self._templates.add(kind)
         name = f"test_{next(self._numbers)}"
         server.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
@@ -240,7 +239,7 @@ def postgres_dsn(postgres_servers: Servers, request: pytest.FixtureRequest) -> s
 def database_dsn(postgres_dsn: str, postgres_servers: Servers) -> Iterator[str]:
     """The DSN of a fresh database with the newest schema; dropped afterwards, whoever still uses it."""
     kind, server = postgres_servers.owner_of(postgres_dsn)
-    name = postgres_servers.fresh_database(kind, MIGRATIONS)
+    name = postgres_servers.fresh_database(kind)
     yield f"host={server.socket} user=postgres dbname={name}"
     server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -29,6 +29,7 @@ from daemon.storage.binaries import EmbeddedFailed, Installation, find_installat
 from daemon.storage.connection import TrioConnection
 from daemon.storage.embedded import ServerDied, embedded_conninfo, run_embedded
 from daemon.storage.leftover import holders, postmaster_of
+from daemon.storage.migrate import migrate
 from tests.fix_postgres import server_binaries, unprivileged
 
 DEADLINE = 60.0
@@ -112,9 +113,10 @@ async def test_first_start_makes_a_database_and_the_second_keeps_it(home: Path) 
         assert await value(second, "SELECT x FROM t") == 7
 
 
-async def test_extensions_of_the_build_can_be_created_by_the_owner(home: Path) -> None:
+async def test_the_owner_needs_no_more_rights_for_the_schema_and_its_extensions(home: Path) -> None:
     async with running(home) as dsn:
-        await change(dsn, "CREATE EXTENSION pg_trgm")
+        await change(dsn, "CREATE EXTENSION IF NOT EXISTS pg_trgm")
+        await migrate(dsn)
 
 
 async def test_nobody_else_gets_in(home: Path) -> None:
@@ -165,8 +167,8 @@ trio.run(main)
 @pytest.mark.parametrize("also_postmaster", [False, True])
 async def test_server_left_behind_by_a_killed_daemon_is_stopped_by_the_next(home: Path, also_postmaster: bool) -> None:
     daemon = await trio.lowlevel.open_process(
-        [sys.executable, "-P", "-c", DAEMON, str(home)], env={**os.environ, "PYTHONPATH": os.getcwd()},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [sys.executable, "-P", "-c", DAEMON, str(home)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
     )  # fmt: skip
     assert daemon.stderr is not None
     with trio.fail_after(DEADLINE):
