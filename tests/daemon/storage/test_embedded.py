@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 from structlog.testing import capture_logs
 
 from daemon.errors import Disposition, FaultKind, leaves
-from daemon.storage import embedded, leftover, places
+from daemon.storage import embedded, places
 from daemon.storage.binaries import EmbeddedFailed, Installation, find_installation, server_user
 from daemon.storage.connection import TrioConnection
 from daemon.storage.embedded import ServerDied, embedded_conninfo, run_embedded
@@ -322,32 +322,6 @@ async def test_binaries_that_the_servers_user_cannot_read_are_copied_once(home: 
     before = (home / f"server-{found.version}").stat().st_mtime_ns
     async with running(home, hidden):
         assert (home / f"server-{found.version}").stat().st_mtime_ns == before
-
-
-# -- who holds the data ------------------------------------------------------------------------------------------------
-
-
-def test_a_process_that_hides_its_directory_is_judged_by_its_command(tmp_path: Path) -> None:
-    data, process = tmp_path / "data", tmp_path / "proc"
-    data.mkdir()
-    process.mkdir()
-    for command, verdict in {
-        f"/usr/bin/postgres\0-D\0{data}\0": True,
-        "postgres: checkpointer \0": None,
-        f"/usr/bin/vi\0{data}\0": False,
-        "": False,
-    }.items():
-        (process / "cmdline").write_text(command)
-        assert leftover._by_command(process, data) is verdict
-
-
-def test_a_link_or_a_pipe_in_the_servers_directory_leads_nowhere(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "postmaster.pid")
-    assert postmaster_of(tmp_path) is None
-    (tmp_path / "postmaster.pid").unlink()
-    (tmp_path / "secret").write_text("123\n")
-    (tmp_path / "postmaster.pid").symlink_to(tmp_path / "secret")
-    assert postmaster_of(tmp_path) is None
 
 
 async def test_a_connection_to_a_server_of_another_user_is_refused(home: Path) -> None:
