@@ -169,6 +169,7 @@ class Session(Conversation):
         vanished: bool = False,
         depth: int = 2,
         on_malformed: Callable[[Malformed], None] | None = None,
+        on_complete: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Fetched, None]:
         """UID FETCH each of *sets*, and yield the messages as they come in; *depth* commands are in flight.
 
@@ -176,6 +177,8 @@ class Session(Conversation):
         One response that cannot be read does not spoil the others: *on_malformed* is told (without one, it is raised).
         A message that was asked for and has gone is simply not given.  What tells of other messages, or only of flags
         where more was asked for, is news.
+
+        *on_complete* is told when a set has been answered in full, in the order of *sets*, before any later message.
 
         Raises Refused after the last answer when a command was refused.  Whoever stops early must close the session
         (it is dirty then); use `contextlib.aclosing`.
@@ -212,6 +215,9 @@ class Session(Conversation):
                         self.check(b"FETCH", response)
                     except Refused as exc:
                         refused = exc
+                    else:
+                        if on_complete is not None:
+                            on_complete()
             if refused is not None:
                 raise refused
 

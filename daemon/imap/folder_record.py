@@ -1,0 +1,194 @@
+"""A folder as the store holds it, and every write to it: each one fenced transaction that keeps the cursor's invariant.
+
+The decisions are `folder_sync`'s; this is what they do to the store.  The record in memory follows the row: it moves
+only after the commit.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from daemon import events
+from daemon.messages import messages_store, placements_store
+from daemon.messages.incoming import FlagChange
+from daemon.storage.connection import Conn
+from daemon.storage.database import Database
+from daemon.storage.fence import Claim
+
+from . import folders_store
+from .fetching import Batch, Window
+from .folders_store import StoredFolder
+from .plan import Cursor, Method
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one run stored."""
+
+    new: int = 0
+    """Messages that arrived since the folder was first synced."""
+    changed: int = 0
+    vanished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where an account is stored, and by what right."""
+
+    database: Database
+    claim: Claim
+
+    async def run(self, work: Callable[[Conn], Awaitable[T]]) -> T:
+        """One fenced transaction; waits while the database is away.
+
+        Raises:
+            ClaimLost: another node runs the account.
+        """
+        return await self.database.run(work, claim=self.claim)
+
+
+class FolderRecord:
+    """One folder's row, cursor and messages."""
+
+    __slots__ = ("_store", "folder")
+
+    def __init__(self, store: Store, folder: StoredFolder) -> None:
+        self._store = store
+        self.folder = folder
+
+    @classmethod
+    async def open(cls, store: Store, name: str) -> FolderRecord:
+        """The record of a folder; its row is made where there is none."""
+        opening = partial(folders_store.open_folder, account_id=store.claim.account_id, name=name)
+        return cls(store, await store.run(opening))
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def cursor(self) -> Cursor:
+        """Up to where the store holds what the server said."""
+        assert self.folder.cursor is not None, "the plan makes a cursor before anything needs one"
+        return self.folder.cursor
+
+    async def begin(self, cursor: Cursor, total: int, *, resync: bool) -> None:
+        """Start a first sync, or one that begins again because every UID is void."""
+        former = self.folder.cursor
+
+        async def work(conn: Conn) -> None:
+            if resync and former is not None:
+                await placements_store.supersede(conn, self.folder.id, former.uidvalidity)
+                reset = {"folder": self.name, "from": former.uidvalidity, "to": cursor.uidvalidity}
+                await events.append(conn, events.EventType.FOLDER_RESET, self._store.claim.account_id, reset)
+            await folders_store.begin(conn, self.folder.id, cursor, total, resync=resync)
+
+        await self._store.run(work)
+        self.folder = replace(self.folder, cursor=cursor, resyncs=self.folder.resyncs + 1 if resync else 0)
+
+    async def store_batch(self, batch: Batch, cursor: Cursor, *, arrived: bool) -> int:
+        """Store a batch and move the cursor in one transaction; how many messages were new.
+
+        Args:
+            batch: messages, and what could not be read.
+            cursor: where the cursor is then.
+            arrived: whether the messages are news, told as events, or the mail that was there before.
+        """
+        prepared = messages_store.Prepared(self._store.claim.account_id, batch.messages)
+
+        async def work(conn: Conn) -> int:
+            fresh = await messages_store.store(conn, self.folder.id, prepared)
+            await placements_store.record_skipped(conn, self.folder.id, cursor.uidvalidity, batch.skipped)
+            if arrived:
+                received = (messages_store.received_event(prepared, at, self.name) for at in fresh)
+                account_id = self._store.claim.account_id
+                await events.append_many(conn, events.EventType.EMAIL_RECEIVED, account_id, received)
+            else:
+                size = sum(batch.messages[at].size for at in fresh)
+                await folders_store.add_progress(conn, self.folder.id, len(fresh), size)
+            await folders_store.save_cursor(conn, self.folder.id, cursor)
+            return len(fresh)
+
+        stored = await self._store.run(work)
+        self.folder = replace(self.folder, cursor=cursor)
+        return stored
+
+    async def move(self, cursor: Cursor) -> None:
+        """Move the cursor over what is stored already."""
+        if cursor != self.folder.cursor:
+            await self._store.run(partial(folders_store.save_cursor, folder_id=self.folder.id, cursor=cursor))
+            self.folder = replace(self.folder, cursor=cursor)
+
+    async def apply_flags(self, changes: Sequence[FlagChange]) -> int:
+        """Set flags; how many messages changed."""
+        if not changes:
+            return 0
+        return await self._store.run(
+            partial(placements_store.apply_flags, folder_id=self.folder.id, changes=changes)
+        )
+
+    async def vanish(self, ranges: Sequence[range]) -> int:
+        """Mark what lies in the ranges as gone; how many messages that were."""
+        return await self._store.run(partial(placements_store.vanish, folder_id=self.folder.id, ranges=ranges))
+
+    async def count_in(self, ranges: Sequence[range]) -> int:
+        """How many live messages lie in the ranges."""
+        return await self._store.run(partial(placements_store.count_in, folder_id=self.folder.id, ranges=ranges))
+
+    async def count(self) -> int:
+        """How many messages of the server's the store accounts for: live ones and skipped ones."""
+
+        async def work(conn: Conn) -> int:
+            live = await placements_store.live_count(conn, self.folder.id)
+            return live + len(await placements_store.skipped_uids(conn, self.folder.id))
+
+        return await self._store.run(work)
+
+    async def live_uids(self) -> array[int]:
+        """The UIDs of live messages."""
+        return await self._store.run(partial(placements_store.live_uids, folder_id=self.folder.id))
+
+    async def skipped_uids(self) -> array[int]:
+        """The UIDs of messages that could not be read."""
+        return await self._store.run(partial(placements_store.skipped_uids, folder_id=self.folder.id))
+
+    async def skip_ungiven(self, window: Window) -> None:
+        """What is listed but was not given when asked for by its UID is skipped, or it would be asked for for ever."""
+        reason = "the server lists the message but does not give it"
+
+        async def work(conn: Conn) -> None:
+            held = set(await placements_store.live_uids(conn, self.folder.id))
+            ungiven = [(uid, reason) for uid in window.uids if uid not in held]
+            await placements_store.record_skipped(conn, self.folder.id, self.cursor.uidvalidity, ungiven)
+
+        await self._store.run(work)
+
+    async def demote(self, to: Method, reason: str) -> None:
+        """Take the folder down the ladder for good."""
+        log.warning("folder.demoted", folder=self.name, to=to.value, reason=reason)
+        await self._store.run(partial(folders_store.demote, folder_id=self.folder.id, to=to, reason=reason))
+        self.folder = replace(self.folder, demoted=to)
+
+    async def finish(self, method: Method, *, settled: bool) -> None:
+        """The folder equals the server: say so, and remove what its grace or a finished resync leaves behind."""
+        rung = max(method, self.folder.demoted or method, key=list(Method).index)
+
+        async def work(conn: Conn) -> None:
+            if self.cursor.complete:
+                await placements_store.forget_former(conn, self.folder.id)
+            await placements_store.reap(conn, self.folder.id)
+            await folders_store.mark_synced(conn, self.folder.id, rung, settled=settled)
+
+        await self._store.run(work)
+        if settled:
+            self.folder = replace(self.folder, resyncs=0)
