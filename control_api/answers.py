@@ -7,7 +7,7 @@ are the product's; adding a field is fine, removing or renaming one breaks its c
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -113,7 +113,7 @@ class AccountDetail(Account):
         )
 
 
-def _listed(view: AccountView) -> dict[str, object]:
+def _listed(view: AccountView) -> dict[str, Any]:
     return {
         "id": view.id,
         "email": view.email,

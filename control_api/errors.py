@@ -1,9 +1,9 @@
 """Everything that can go wrong, as the caller sees it: one total function from an exception to a `Refusal`.
 
 Exceptions carry no status and no code; both are given here and nowhere else, so that this file is the list of what the
-API can say.  Whatever is not in the table is our bug: 500, with no detail, for an unforeseen exception may hold anything.
-The sentences are ours too; the one exception is a `Fault.reason`, which by its own contract holds neither a secret nor
-the remote server's text.
+API can say.  Whatever is not in the table is our bug: 500, with no detail, for an unforeseen exception may hold
+anything.  The sentences are ours too; the one exception is a `Fault.reason`, which by its own contract holds neither a
+secret nor the remote server's text.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ _UNAUTHENTICATED: Final = Refusal(
 )
 _INTERNAL: Final = Refusal(500, "internal_error", "Something went wrong here; it has been recorded.")
 
-_FIXED: Final[Mapping[type[Exception], Refusal]] = {
+_FIXED: Final[Mapping[type[BaseException], Refusal]] = {
     NotAuthenticated: _UNAUTHENTICATED,
     TokenRefused: _UNAUTHENTICATED,
     DuplicateCookie: _UNAUTHENTICATED,

@@ -3,8 +3,9 @@
 CSRF (the contract's rule, after OWASP's "fetch metadata with origin fallback"): an unsafe method passes when
 `Sec-Fetch-Site` says `same-origin` or `none`; otherwise its `Origin` must be on the configured list; with neither
 header it comes from no browser and passes.  A header that came twice, or says something unknown, counts against the
-request.  That a request with neither passes is safe together with the content-type rule: a browser too old to send either header can send a form
-across sites, but neither `application/json` nor DELETE without a preflight, which an unlisted origin does not pass.
+request.  That a request with neither passes is safe together with the content-type rule: a browser too old to send
+either header can send a form across sites, but neither `application/json` nor DELETE without a preflight, which an
+unlisted origin does not pass.
 """
 
 from __future__ import annotations

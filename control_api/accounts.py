@@ -1,0 +1,63 @@
+"""The resource /mail/accounts: connect a mailbox, look at it, disconnect it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .answers import Account, AccountDetail, Accounts, Connected, ConnectedAccount, Done, OneAccount
+from .operation import Call, Operation
+from .schemas import ConnectBody
+from .services import AccountsService
+
+_TAG = "Accounts"
+_COLLECTION = "/mail/accounts"
+_ITEM = "/mail/accounts/{account_id}"
+_NOT_FOUND = "There is no such account, or it is not yours: which of the two is never told."
+
+
+def operations(service: AccountsService) -> Sequence[Operation]:
+    """The operations of this resource."""
+
+    async def list_accounts(call: Call) -> Accounts:
+        return Accounts(accounts=[Account.of(view) for view in await service.list_accounts(call.user)])
+
+    async def connect_account(call: Call) -> Connected:
+        view = await service.connect(call.user, call.body_as(ConnectBody).to_request())
+        return Connected(account=ConnectedAccount(id=view.id, email=view.email, sync_status=view.sync_status))
+
+    async def get_account(call: Call) -> OneAccount:
+        return OneAccount(account=AccountDetail.of(await service.get_account(call.user, call.ids["account_id"])))
+
+    async def disconnect_account(call: Call) -> Done:
+        await service.disconnect(call.user, call.ids["account_id"])
+        return Done()
+
+    return (
+        Operation("GET", _COLLECTION, "listAccounts", "List connected accounts", _TAG, list_accounts, Accounts),
+        Operation(
+            "POST", _COLLECTION, "connectAccount", "Connect an account", _TAG, connect_account, Connected,
+            body=ConnectBody,
+            description="Both servers are asked to accept the credentials before anything is saved; that may take up "
+            "to a minute. The password is stored sealed and is never answered.",
+            refusals={
+                400: "`validation_failed`, or the servers did not accept what was given: `imap_auth_failed`, "
+                "`imap_connect_failed`, `imap_tls_failed`, `smtp_auth_failed`, `smtp_connect_failed`, "
+                "`smtp_tls_failed`, `host_not_allowed`, `password_login_unsupported`.",
+                403: "`plan_limit_exceeded`: the account quota of your plan is reached.",
+                409: "`already_connected`: this email address is already connected.",
+            },
+        ),
+        Operation(
+            "GET", _ITEM, "getAccount", "Look at one account", _TAG, get_account, OneAccount,
+            description="With what it is doing, why, and how far each folder is.",
+            refusals={404: _NOT_FOUND},
+        ),
+        Operation(
+            "DELETE", _ITEM, "disconnectAccount", "Disconnect an account", _TAG, disconnect_account, Done,
+            description="Stops its synchronisation. Mail already synchronised is kept.",
+            refusals={
+                403: "`campaigns_active`: your only remaining default account, while campaigns are active.",
+                404: _NOT_FOUND,
+            },
+        ),
+    )

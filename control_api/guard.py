@@ -1,0 +1,198 @@
+"""Hypercorn's connection, unable to bring down or hold up anything but itself.
+
+Hypercorn 0.18's Trio worker has faults that a public listener cannot live with, each seen on the wire:
+
+1. An unforeseen exception in one connection (a malformed WebSocket upgrade is enough) falls through to the nursery of
+   the whole server and ends the process.  `Connection.run` is the boundary it lacks.
+2. Sending is shielded without limit, so that one client which does not read keeps the process from ever ending.
+   Here a send is not shielded and has `send_timeout`; then the connection is torn down.
+3. An answer given before the body has arrived (413, 401) is lost when the unread rest makes the kernel reset the
+   connection.  Here the rest is read and discarded for a bounded time and number of bytes (RFC 9112 section 9.6).
+4. What h11 refuses is answered with an empty body; here it gets the envelope.
+
+HTTP/2 is absent rather than off: the wrapper that changes protocols is left out, so neither `Upgrade: h2c` nor the
+prior-knowledge preface leads anywhere.  TLS is the reverse proxy's business.  All of this uses names Hypercorn does not
+promise: its version is pinned exactly, and a contract test names every one.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from itertools import chain
+from typing import Final, cast
+
+import h11
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.utils import parse_socket_addr
+
+from .web import HEADERS
+
+log = structlog.get_logger(__name__)
+
+SEND_TIMEOUT: Final = 10.0
+"""Seconds for one piece of an answer: our largest, a list of accounts, is well below one socket buffer and a half."""
+
+LINGER: Final = 2.0
+"""Seconds for which the rest of an unwanted body is discarded after the answer."""
+
+MAX_LINGER: Final = 4 << 20
+"""Bytes discarded so: four times the largest body accepted by default."""
+
+_MAX_RECEIVE: Final = 1 << 16
+_Address = tuple[str, int] | None
+
+_REFUSALS: Final = {
+    400: ("bad_request", "The request could not be understood."),
+    413: ("headers_too_large", "The request's headers are larger than this server accepts."),
+    431: ("headers_too_large", "The request's headers are larger than this server accepts."),
+    501: ("not_implemented", "This transfer coding is not supported."),
+}
+
+
+class Http1(H11Protocol):
+    """HTTP/1.1 only, refusing in the envelope."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Stay with HTTP/1.1, whatever the client would like to change to."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        code, sentence = _REFUSALS.get(status_code, _REFUSALS[400])
+        body = json.dumps({"success": False, "error": sentence, "code": code}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
+        ]
+        every = list(chain(headers, self.config.response_headers("h11")))
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=every))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class Connection(TCPServer):
+    """One connection; `run()` ends normally whatever the client does."""
+
+    def __init__(
+        self, app: AppWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream, send_timeout: float
+    ) -> None:
+        # Hypercorn's annotation says SSLStream and means any stream.
+        super().__init__(app, config, context, LifespanState({}), cast("trio.SSLStream[trio.SocketStream]", stream))
+        self._transport = stream
+        self._send_timeout = send_timeout
+        self._scope = trio.CancelScope()
+        self._closing = False
+        self._reading = True
+
+    async def run(self) -> None:
+        """Serve the connection to its end."""
+        try:
+            await self._serve()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass  # the client went away; what it did to us on the way is of no interest
+        except Exception as exc:  # the boundary Hypercorn lacks
+            if not _gone(exc):
+                log.warning("api.connection_failed", exc_info=exc)
+        finally:
+            await trio.aclose_forcefully(self._transport)
+
+    async def _serve(self) -> None:
+        socket = self._transport.socket
+        client = parse_socket_addr(socket.family, socket.getpeername())
+        server = parse_socket_addr(socket.family, socket.getsockname())
+        with self._scope:
+            await self._converse(client, server)
+
+    async def _converse(self, client: _Address, server: _Address) -> None:
+        async with TaskGroup() as tasks:
+            self._task_group = tasks
+            http = Http1(
+                self.app, self.config, self.context, tasks, ConnectionState({}), False, client, server,
+                self.protocol_send,
+            )
+            self.protocol = cast("ProtocolWrapper", http)  # of which it has all that is used: `handle()`
+            await self.idle_task.restart(tasks, self._idle_timeout)
+            await self._read_data()
+            await self.idle_task.stop()
+            if self._closing:
+                self._scope.cancel()
+
+    async def protocol_send(self, event: Event) -> None:
+        """What the protocol wants sent, or done to the connection."""
+        if isinstance(event, RawData):
+            await self._send(event.data)
+        elif isinstance(event, Closed):
+            await self._begin_closing()
+        elif isinstance(event, Updated):
+            if event.idle:
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+            else:
+                await self.idle_task.stop()
+
+    async def _send(self, data: bytes) -> None:
+        async with self.send_lock:
+            try:
+                with trio.fail_after(self._send_timeout):
+                    await self._transport.send_all(data)
+                return
+            except trio.TooSlowError:
+                log.info("api.client_stalled")
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            except trio.Cancelled:
+                await trio.aclose_forcefully(self._transport)  # who knows how much of it went out
+                raise
+        await trio.aclose_forcefully(self._transport)
+        await self.protocol.handle(Closed())
+
+    async def _begin_closing(self) -> None:
+        """Say that no more will be sent; the reader then discards what still comes, and closes."""
+        if self._closing:
+            return
+        self._closing = True
+        async with self.send_lock:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._transport.send_eof()
+        await self.protocol.handle(Closed())
+        self._task_group.spawn(self._end_of_linger)
+
+    async def _end_of_linger(self) -> None:
+        """End the connection, be the reader waiting for the client, for the protocol, or gone."""
+        if self._reading:
+            await trio.sleep(LINGER)
+        self._scope.cancel()
+
+    async def _read_data(self) -> None:
+        """Read until the client or we have ended; what comes after our last word is counted and dropped."""
+        discarded = 0
+        while discarded <= MAX_LINGER:
+            try:
+                data = await self._transport.receive_some(_MAX_RECEIVE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                break
+            if self._closing:
+                discarded += len(data)
+            else:
+                await self.protocol.handle(RawData(bytes(data)))
+            if not data:
+                break
+        self._reading = False
+        await self.protocol.handle(Closed())
+
+
+def _gone(exc: Exception) -> bool:
+    """Whether nothing else went wrong than that the client went away."""
+    if not isinstance(exc, ExceptionGroup):
+        return False
+    _, rest = exc.split((OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError))
+    return rest is None
