@@ -65,8 +65,10 @@ install_packages() {
     # shellcheck disable=SC2086
     $get "$@" >/dev/null 2>&1 8<&- || { apt-get update -qq 8<&-; $get "$@" 8<&-; } ||
         die "apt-get could not install: $*"
-    if [ $dovecot_was_there = no ] && [ -x /usr/sbin/dovecot ] && command -v systemctl >/dev/null; then
-        systemctl disable --quiet dovecot.service dovecot.socket >/dev/null 2>&1 || true
+    if [ $dovecot_was_there = no ] && [ -x /usr/sbin/dovecot ]; then
+        # For systemd and for the older scripts; both work without either of them running.
+        deb-systemd-helper disable dovecot.service dovecot.socket >/dev/null 2>&1 || true
+        update-rc.d dovecot disable >/dev/null 2>&1 || true
     fi
 }
 
@@ -104,12 +106,14 @@ find_python() {
     return 1
 }
 
-need_python() {
-    python=$(find_python 'import ensurepip, venv') && return
-    find_python '' >/dev/null || need_packages python3
-    find_python 'import ensurepip, venv' >/dev/null || need_packages python3-venv
-    python=$(find_python 'import ensurepip, venv') ||
-        die "please install Python 3.11 or newer with its venv module, or name one by PYTHON=/path/to/python"
+WITH_VENV='import ensurepip, venv; ensurepip.version()'
+
+# The Debian packages without which no interpreter here makes virtual environments.
+missing_python() {
+    if venv_is_ready || find_python "$WITH_VENV" >/dev/null; then return; fi
+    [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON does not run, is older than 3.11, or lacks the module venv"
+    find_python pass >/dev/null || echo python3
+    echo python3-venv
 }
 
 # What the environment was made from: made anew when the lock or the project's packaging changes.
@@ -117,26 +121,29 @@ stamp_of() {
     { cat requirements/dev.lock pyproject.toml; pwd; } | sha256sum | cut -d' ' -f1
 }
 
+venv_is_ready() {
+    [ "$(cat .venv/accountsd-stamp 2>/dev/null)" = "$(stamp_of)" ] && .venv/bin/python -c '' 2>/dev/null
+}
+
 need_venv() {
-    stamp=$(stamp_of)
-    if [ "$(cat .venv/accountsd-stamp 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
-        return
-    fi
+    ! venv_is_ready || return 0
     exec 9<ops/setup.sh
-    flock 9         # the other one may just be making it
-    [ "$(cat .venv/accountsd-stamp 2>/dev/null)" != "$stamp" ] || ! .venv/bin/python -c '' 2>/dev/null || return 0
+    flock 9
+    ! venv_is_ready || return 0     # another set-up was just making it
     if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        need_python
+        python=$(find_python "$WITH_VENV") ||
+            die "please install Python 3.11 or newer with its venv module, or name one by PYTHON=/path/to/python"
         say "creating .venv with $python"
         rm -rf .venv 2>/dev/null || die "please remove $(pwd)/.venv: it belongs to another user"
         "$python" -m venv .venv 9<&-
     fi
     [ -w .venv ] || die "please remove $(pwd)/.venv: it belongs to another user"
     say "installing Python packages from requirements/dev.lock"
-    pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore .venv/bin/python -m pip install --quiet"
+    # -qq: what a machine's own pip configuration makes pip warn of is not our say
+    pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore .venv/bin/python -m pip install -qq"
     $pip --require-hashes -r requirements/dev.lock 9<&-
     $pip --no-deps --no-build-isolation --editable . 9<&-
-    echo "$stamp" >.venv/accountsd-stamp
+    stamp_of >.venv/accountsd-stamp
 }
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -144,8 +151,9 @@ need_venv() {
 case ${1:-} in
     --install-packages) shift; install_packages "$@" ;;
     run|demo|bench|test)
-        # shellcheck disable=SC2046
-        need_packages $(missing_packages "$1")
+        missing=$(missing_packages "$1"; missing_python)
+        # shellcheck disable=SC2086
+        need_packages $missing
         need_venv ;;
     *) die "usage: sh ops/setup.sh run|demo|bench|test" ;;
 esac

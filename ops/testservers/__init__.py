@@ -6,7 +6,8 @@ subprocesses: nothing here touches an event loop, so from a Trio task what takes
 
     process      a server program in its own process group that never outlives us
     tls          a certificate authority, and certificates good and bad
-    dovecot      IMAP, LMTP and submission: a private Dovecot 2.3, as root or not
+    dovecot      IMAP, LMTP and submission: a private Dovecot 2.3, as root or not (dovecot_conf is what it is told)
+    mailbox      what another mail client does to a mailbox: fill, flag, expunge, move, read back
     smtp         a recording SMTP server with AUTH over STARTTLS and TLS (smtp_child is the program)
     mail         realistic messages, the same for the same seed
 """

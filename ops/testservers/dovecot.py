@@ -118,6 +118,9 @@ class Dovecot:
     host = "localhost"
     """What its certificate names; it listens on 127.0.0.1."""
 
+    strict_host = "127.0.0.2"
+    """Named by its certificate too; who connects there is a stranger to Dovecot (see `DovecotOptions.plaintext`)."""
+
     @property
     def ports(self) -> Ports:
         """Where it listens. Raises `ServerFailed` before the first start."""
@@ -156,7 +159,7 @@ class Dovecot:
         """From the next login on these users' passwords are wrong; connections that are logged in stay."""
         for user in users:
             path = self._denied / user.lower()
-            path.write_text('{"password": "{PLAIN}nobody knows"}')
+            path.write_text('{"password": "{PLAIN}nobody knows", "nodelay": "yes"}')
             self._owner.own(path)
 
     def accept(self, *users: str) -> None:

@@ -27,7 +27,8 @@ class DovecotOptions:
     `hibernate`: IDLE connections move to imap-hibernate after a second; it tells of new mail in milliseconds, the
     usual way takes a fixed half second.
     `mechanisms`: SASL mechanisms offered; XOAUTH2 and OAUTHBEARER take tokens of `oauth2_token`.
-    `plaintext`: whether LOGIN and PLAIN are allowed without TLS; if not, LOGINDISABLED is announced before STARTTLS.
+    `plaintext`: whether LOGIN and PLAIN are allowed without TLS. Where not, LOGINDISABLED is announced before STARTTLS,
+    but only to who connects to `Dovecot.strict_host`: on a connection whose ends have one address all is secure to it.
     `relay`: loopback port of the SMTP server that the submission service hands mail to; without it, none runs.
     `extra`: further configuration, put last.
     """
@@ -43,7 +44,7 @@ class DovecotOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where a Dovecot listens on 127.0.0.1."""
+    """Where a Dovecot listens on 127.0.0.1 and 127.0.0.2."""
 
     imap: int
     imaps: int
@@ -76,7 +77,7 @@ base_dir = {base}/run
 state_dir = {base}/state
 log_path = {base}/dovecot.log
 protocols = {protocols}
-listen = 127.0.0.1
+listen = 127.0.0.1, 127.0.0.2
 ssl = yes
 ssl_cert = <{base}/server.crt
 ssl_key = <{base}/server.key
@@ -85,8 +86,6 @@ disable_plaintext_auth = {plaintext}
 auth_mechanisms = {mechanisms}
 auth_failure_delay = 0
 auth_username_chars =
-# from 127.0.0.1 "plaintext" would else count as secure and LOGINDISABLED never be announced
-login_trusted_networks =
 
 default_internal_user = {user}
 default_internal_group = {group}
@@ -137,6 +136,13 @@ passdb {{
   driver = static
   mechanisms = plain login
   args = password={password}
+}}
+# whoever comes so far had a wrong password: refused without the half second of waiting
+passdb {{
+  driver = static
+  mechanisms = plain login
+  deny = yes
+  args = nopassword=yes nodelay=yes
 }}
 passdb {{
   driver = oauth2

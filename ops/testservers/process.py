@@ -165,14 +165,33 @@ class ServerProcess:
         return data[-limit:].decode(errors="replace")
 
     def stop(self) -> None:
-        """Kill the whole group, and return when the program is gone. Harmless when repeated."""
+        """Kill the whole group, and return when all of it is gone. Harmless when repeated.
+
+        Raises `ServerFailed` when the kernel takes more than `_STOP_PATIENCE` seconds for it.
+        """
         if self._lifeline < 0:
             return
+        group, deadline = self._popen.pid, time.monotonic() + _STOP_PATIENCE
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
+            os.killpg(group, signal.SIGKILL)
         self._popen.wait(_STOP_PATIENCE)
         os.close(self._lifeline)
         self._lifeline = -1
+        while _group_exists(group):
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{self.name} was killed and does not end")
+            time.sleep(0.002)
+
+
+def _group_exists(group: int) -> bool:
+    # Its orphans are init's to bury, or ours where we have asked the kernel for them (a subreaper).
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-group, os.WNOHANG)
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def answers(port: int, greeting: bytes) -> bool:

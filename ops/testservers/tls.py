@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trustme
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "imap.example.test", "smtp.example.test", "mail.example.test")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "127.0.0.2", "imap.example.test", "smtp.example.test", "mail.example.test")
 """What a certificate names unless told otherwise: `example.test` never exists in the DNS (RFC 6761 section 6.2)."""
 
 

@@ -29,7 +29,7 @@ def test_a_child_process_is_seen():
     finally:
         child.kill()
         child.wait()
-    assert left == f"process {child.pid}: sleep 60"
+    assert left.startswith(f"process {child.pid}:")
     assert holdings().beyond(before) == []
 
 
@@ -38,7 +38,8 @@ def test_an_orphan_is_seen_and_its_remains_are_buried():
     script = "import subprocess; print(subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL).pid)"
     orphan = int(subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout)
     try:
-        assert holdings().beyond(before) == [f"process {orphan}: sleep 60"]
+        [left] = holdings().beyond(before)
+        assert left.startswith(f"process {orphan}:")
     finally:
         os.kill(orphan, 9)
     while holdings().beyond(before):

@@ -1,10 +1,20 @@
 """The test servers themselves: a fixture that lies would make every test that uses it worthless."""
 
+import email
+import email.policy
 import imaplib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from ops.testservers.dovecot import Dovecot, DovecotOptions
+from ops.testservers.mail import messages, seeds
 from ops.testservers.mailbox import CommandRefused, Seed
 
 
@@ -50,6 +60,78 @@ def test_a_wrong_password_is_refused_and_a_user_can_be_locked_out(private_doveco
         login(private_dovecot.password)
     private_dovecot.accept("ann")
     assert login(private_dovecot.password) == "OK"
+
+
+@pytest.mark.parametrize("lifetime", [3600, -60])
+def test_access_tokens_are_judged(dovecot, lifetime):
+    said = f"user=ann\x01auth=Bearer {dovecot.oauth2_token('ann', lifetime=lifetime)}\x01\x01".encode()
+    client = imaplib.IMAP4_SSL("localhost", dovecot.imaps_port, ssl_context=dovecot.authority.client_context())
+    try:
+        if lifetime > 0:
+            assert client.authenticate("XOAUTH2", lambda _: said)[0] == "OK"
+        else:
+            with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+                client.authenticate("XOAUTH2", lambda challenge: b"" if challenge else said)
+    finally:
+        client.shutdown()
+
+
+def test_no_login_without_tls_from_elsewhere(dovecot):
+    client = imaplib.IMAP4(dovecot.strict_host, dovecot.imap_port)
+    try:
+        assert "LOGINDISABLED" in client.capabilities
+        with pytest.raises(imaplib.IMAP4.error, match="PRIVACYREQUIRED"):
+            client.login("ann", dovecot.password)
+        client.starttls(ssl_context=dovecot.authority.client_context())
+        assert client.login("ann", dovecot.password)[0] == "OK"
+    finally:
+        client.shutdown()
+
+
+def test_a_server_dies_with_who_started_it(tmp_path):
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from ops.testservers.dovecot import Dovecot
+dovecot = Dovecot()
+dovecot.start()
+print(dovecot.pid, dovecot.base, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", script], stdout=subprocess.PIPE, check=False)
+    assert done.returncode == -9
+    pid, base = done.stdout.decode().split()
+    try:
+        deadline = time.monotonic() + 10
+        while group_runs(int(pid)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not group_runs(int(pid))
+    finally:
+        shutil.rmtree(base)
+
+
+def group_runs(group):
+    return any(os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+               for process in psutil.Process().children())
+
+
+def test_messages_are_well_formed_and_the_same_for_the_same_seed():
+    made = list(seeds(300, seed=7))
+    assert [each.content for each in made[:50]] == list(messages(50, seed=7)) != list(messages(50, seed=8))
+    charsets, replies = set(), 0
+    for each in made:
+        parsed = email.message_from_bytes(each.content, policy=email.policy.default)
+        assert not parsed.defects
+        assert parsed["Message-ID"]
+        assert parsed["From"].addresses
+        replies += "In-Reply-To" in parsed
+        for part in parsed.walk():
+            assert not part.defects
+            if not part.is_multipart():
+                part.get_content()
+                charsets.add(part.get_content_charset())
+    assert {"utf-8", "us-ascii", "iso-8859-1", "koi8-r", "iso-2022-jp"} <= charsets
+    assert replies > 50
 
 
 def test_started_again_it_has_the_same_ports_and_mail(private_dovecot):
