@@ -6,9 +6,11 @@ Hypercorn 0.18's Trio worker has faults that a public listener cannot live with,
    the whole server and ends the process.  `Connection.run` is the boundary it lacks.
 2. Sending is shielded without limit, so that one client which does not read keeps the process from ever ending.
    Here a send is not shielded and has `send_timeout`; then the connection is torn down.
-3. An answer given before the body has arrived (413, 401) is lost when the unread rest makes the kernel reset the
+3. The end of a request is handled in a task that is being cancelled, so that a connection may be left open with nobody
+   to time it out. Here it is shielded.
+4. An answer given before the body has arrived (413, 401) is lost when the unread rest makes the kernel reset the
    connection.  Here the rest is read and discarded for a bounded time and number of bytes (RFC 9112 section 9.6).
-4. What h11 refuses is answered with an empty body; here it gets the envelope.
+5. What h11 refuses is answered with an empty body; here it gets the envelope.
 
 HTTP/2 is absent rather than off: the wrapper that changes protocols is left out, so neither `Upgrade: h2c` nor the
 prior-knowledge preface leads anywhere.  TLS is the reverse proxy's business.  All of this uses names Hypercorn does not
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from typing import Final, cast
 
@@ -28,6 +31,8 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -61,6 +66,12 @@ _REFUSALS: Final = {
 
 class Http1(H11Protocol):
     """HTTP/1.1 only, refusing in the envelope."""
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send; an answer that comes before the request has ended is the connection's last, and says so."""
+        if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
+            event = replace(event, headers=[*event.headers, (b"connection", b"close")])
+        await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Stay with HTTP/1.1, whatever the client would like to change to."""
@@ -131,12 +142,15 @@ class Connection(TCPServer):
         """What the protocol wants sent, or done to the connection."""
         if isinstance(event, RawData):
             await self._send(event.data)
-        elif isinstance(event, Closed):
-            await self._begin_closing()
-        elif isinstance(event, Updated):
-            if event.idle:
+            return
+        # The end of a request is told from the request's own task, which Quart cancels at that very moment; what
+        # becomes of the connection must be settled all the same. The one wait in here is for a send, and bounded.
+        with trio.CancelScope(shield=True):
+            if isinstance(event, Closed):
+                await self._begin_closing()
+            elif isinstance(event, Updated) and event.idle:
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
-            else:
+            elif isinstance(event, Updated):
                 await self.idle_task.stop()
 
     async def _send(self, data: bytes) -> None:
