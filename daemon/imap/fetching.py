@@ -12,9 +12,9 @@ process (`large_bodies`), and the cursor waits for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -67,16 +67,8 @@ class Batch:
 Store = Callable[[Batch], Awaitable[None]]
 
 
-class Limiter(Protocol):
-    """What bounds large bodies over the whole process: a `trio.CapacityLimiter` or semaphore."""
-
-    async def __aenter__(self) -> object:
-        """Wait for a turn."""
-        ...
-
-    async def __aexit__(self, *exc: object) -> object:
-        """Give it back."""
-        ...
+Limiter = AbstractAsyncContextManager[object]
+"""What bounds large bodies over the whole process, such as a semaphore."""
 
 
 @dataclass(slots=True)

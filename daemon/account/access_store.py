@@ -1,0 +1,305 @@
+"""The SQL behind the API: every statement is scoped by the caller through `account_access`, or by ownership.
+
+Whoever may not see an account gets no row, so nobody can tell "not yours" from "not there".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row, dict_row
+
+from daemon.network import Endpoint, Security
+from daemon.storage.connection import Conn
+
+from .states import State
+from .status import Facts, sync_status
+from .views import AccountView, FolderProgress, SyncOverview
+
+_VIEW = (
+    "SELECT a.*, x.role AS access, now() AS now FROM accounts a"
+    " JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s WHERE a.desired <> 'removed'"
+)
+
+
+async def list_views(conn: Conn, user_id: str) -> list[AccountView]:
+    """The accounts that a user may see, oldest first."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(f"{_VIEW} ORDER BY a.created_at, a.id", {"user": user_id})
+        return [_view(row, ()) for row in await cursor.fetchall()]
+
+
+async def get_view(conn: Conn, user_id: str, account_id: UUID) -> AccountView | None:
+    """One account with its folders' progress, or None when the user may not see it."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(f"{_VIEW} AND a.id = %(id)s", {"user": user_id, "id": account_id})
+        row = await cursor.fetchone()
+    if row is None:
+        return None
+    async with conn.cursor(row_factory=class_row(FolderProgress)) as folders:
+        await folders.execute(
+            "SELECT name, messages_total, messages_done, bytes_done, coalesce(backfill_below = 1, false) AS complete,"
+            " method FROM folders WHERE account_id = %s ORDER BY name",
+            (account_id,),
+        )
+        return _view(row, tuple(await folders.fetchall()))
+
+
+def _view(row: dict[str, object], folders: tuple[FolderProgress, ...]) -> AccountView:
+    get: dict[str, object] = row
+    facts = Facts(
+        desired=get["desired"],  # type: ignore[arg-type]  # constrained by the schema, as are those below
+        state=State(str(get["state"])),
+        first_synced=get["first_synced_at"] is not None,
+        trouble_since=_time(get["trouble_since"]),
+        proof_until=_time(get["proof_until"]),
+    )
+    now = _time(get["now"])
+    assert now is not None, "the database has a clock"
+    return AccountView(
+        id=UUID(str(get["id"])),
+        email=str(get["email"]),
+        name=str(get["name"]),
+        imap=_endpoint(get, "imap"),
+        smtp=_endpoint(get, "smtp"),
+        sync_status=sync_status(facts, now),
+        is_default=bool(get["is_default"]),
+        created_at=_time(get["created_at"]) or now,
+        access=get["access"],  # type: ignore[arg-type]
+        desired=facts.desired,
+        state=facts.state.value,
+        state_reason=_text(get["state_reason"]),
+        state_code=_text(get["state_code"]),
+        last_synced_at=_time(get["last_synced_at"]),
+        last_contact_at=_time(get["last_contact_at"]),
+        retry_at=_time(get["retry_at"]) if facts.state is State.RETRYING else None,
+        folders=folders,
+    )
+
+
+def _endpoint(row: dict[str, object], service: str) -> Endpoint:
+    port = row[f"{service}_port"]
+    assert isinstance(port, int), "constrained by the schema"
+    return Endpoint(str(row[f"{service}_host"]), port, Security(str(row[f"{service}_security"])))
+
+
+def _time(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+async def overview(conn: Conn, user_id: str) -> list[SyncOverview]:
+    """How the synchronisation of a user's accounts goes."""
+    views = await list_views(conn, user_id)
+    cursor = await conn.execute(
+        "SELECT a.id, a.new_messages FROM accounts a JOIN account_access x ON x.account_id = a.id"
+        " WHERE x.user_id = %s AND a.desired <> 'removed'",
+        (user_id,),
+    )
+    counts = {row[0]: row[1] for row in await cursor.fetchall()}
+    return [
+        SyncOverview(
+            id=view.id,
+            email=view.email,
+            last_sync_at=view.last_synced_at,
+            sync_status=(
+                "failed" if view.sync_status == "error" else "syncing" if view.sync_status == "syncing" else "idle"
+            ),
+            new_message_count=counts.get(view.id, 0),
+        )
+        for view in views
+    ]
+
+
+async def is_connected(conn: Conn, user_id: str, email_normal: str) -> bool:
+    """Whether the user has connected this address already."""
+    cursor = await conn.execute(
+        "SELECT 1 FROM accounts WHERE owner_id = %s AND email_normal = %s AND desired <> 'removed'",
+        (user_id, email_normal),
+    )
+    return await cursor.fetchone() is not None
+
+
+async def count_owned(conn: Conn, user_id: str) -> int:
+    """How many accounts the user has connected; shared ones are their owners'."""
+    cursor = await conn.execute(
+        "SELECT count(*) FROM accounts WHERE owner_id = %s AND desired <> 'removed'", (user_id,)
+    )
+    return int((await cursor.fetchone() or (0,))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What is saved when a mailbox is connected, credentials sealed."""
+
+    id: UUID
+    owner_id: str
+    email: str
+    email_normal: str
+    name: str
+    imap: Endpoint
+    smtp: Endpoint
+    username: str
+    data_key: bytes
+    password_sealed: bytes
+
+    def parameters(self) -> dict[str, object]:
+        """Its columns."""
+        columns: dict[str, object] = {
+            "id": self.id,
+            "owner_id": self.owner_id,
+            "email": self.email,
+            "email_normal": self.email_normal,
+            "name": self.name,
+            "username": self.username,
+            "data_key": self.data_key,
+            "password_sealed": self.password_sealed,
+        }
+        for service, endpoint in (("imap", self.imap), ("smtp", self.smtp)):
+            columns[f"{service}_host"] = endpoint.host
+            columns[f"{service}_port"] = endpoint.port
+            columns[f"{service}_security"] = endpoint.security.value
+        return columns
+
+
+async def find_removed(conn: Conn, user_id: str, imap_host: str, username: str) -> UUID | None:
+    """The user's own disconnected account of this mailbox, newest first: connecting it again revives it."""
+    cursor = await conn.execute(
+        "SELECT id FROM accounts WHERE owner_id = %s AND desired = 'removed' AND lower(imap_host) = lower(%s)"
+        " AND username = %s ORDER BY removed_at DESC LIMIT 1 FOR UPDATE",
+        (user_id, imap_host, username),
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def save(conn: Conn, account: NewAccount) -> None:
+    """Insert an account, or revive the removed one of the same id, with its access, claim and first command.
+
+    Raises:
+        psycopg.errors.UniqueViolation: the address or the mailbox is connected already.
+    """
+    columns = account.parameters()
+    await conn.execute(
+        f"INSERT INTO accounts ({', '.join(columns)}, is_default)"  # noqa: S608 - names of this module
+        f" VALUES ({', '.join(f'%({name})s' for name in columns)},"
+        " NOT EXISTS (SELECT 1 FROM accounts WHERE owner_id = %(owner_id)s AND is_default))"
+        " ON CONFLICT (id) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in columns if name not in {"id", "owner_id"})
+        + ", is_default = excluded.is_default, desired = 'running', removed_at = NULL, state = 'new',"
+        " state_code = NULL, state_reason = NULL, state_since = now(), trouble_since = NULL, retry_at = NULL,"
+        " first_synced_at = NULL, proof_until = NULL, connected_at = now(),"
+        " credentials_version = accounts.credentials_version + 1",
+        columns,
+    )
+    await conn.execute(
+        "INSERT INTO account_access (account_id, user_id, role) VALUES (%s, %s, 'owner') ON CONFLICT DO NOTHING",
+        (account.id, account.owner_id),
+    )
+    await conn.execute("INSERT INTO claims (account_id) VALUES (%s) ON CONFLICT DO NOTHING", (account.id,))
+    await command(conn, account.id, "changed")
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What disconnecting depends on."""
+
+    email: str
+    is_default: bool
+    others: int
+    """The owner's other connected accounts."""
+    campaigns: int
+    """The owner's active campaigns."""
+
+
+async def lock_owned(conn: Conn, user_id: str, account_id: UUID) -> Owned | None:
+    """The user's own account, locked until the transaction ends; None when it is not theirs or not connected."""
+    cursor = await conn.execute(
+        "SELECT a.email, a.is_default, (SELECT count(*) FROM accounts o WHERE o.owner_id = a.owner_id"
+        " AND o.id <> a.id AND o.desired <> 'removed'),"
+        " (SELECT count(*) FROM campaigns c WHERE c.user_id = a.owner_id AND c.status = 'active')"
+        " FROM accounts a JOIN account_access x ON x.account_id = a.id AND x.role = 'owner'"
+        " WHERE a.id = %s AND x.user_id = %s AND a.desired <> 'removed' FOR UPDATE OF a",
+        (account_id, user_id),
+    )
+    row = await cursor.fetchone()
+    return Owned(*row) if row else None
+
+
+async def remove(conn: Conn, user_id: str, account_id: UUID) -> None:
+    """Disconnect: credentials, shares and invitations go; mail stays; the oldest other account becomes the default."""
+    await conn.execute(
+        "UPDATE accounts SET desired = 'removed', removed_at = now(), is_default = false, data_key = NULL,"
+        " password_sealed = NULL, sync_requested_at = NULL, sync_served_at = NULL WHERE id = %s",
+        (account_id,),
+    )
+    await conn.execute("DELETE FROM account_access WHERE account_id = %s AND role <> 'owner'", (account_id,))
+    await conn.execute("DELETE FROM invitations WHERE account_id = %s", (account_id,))
+    await conn.execute(
+        "UPDATE accounts SET is_default = true WHERE id = (SELECT id FROM accounts WHERE owner_id = %s"
+        " AND desired <> 'removed' ORDER BY created_at, id LIMIT 1)"
+        " AND NOT EXISTS (SELECT 1 FROM accounts WHERE owner_id = %s AND is_default)",
+        (user_id, user_id),
+    )
+    await command(conn, account_id, "changed")
+
+
+async def command(conn: Conn, account_id: UUID, kind: str) -> None:
+    """Leave a request for whichever node runs the account."""
+    await conn.execute("INSERT INTO commands (account_id, kind) VALUES (%s, %s)", (account_id, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """The last request to synchronise now, and what came of it."""
+
+    account_id: UUID
+    requested_at: datetime | None
+    served_at: datetime | None
+    new_messages: int
+    last_synced_at: datetime | None
+    recent: bool
+    """Whether the last request is too young for another run."""
+    runnable: bool
+    """Whether a node may serve it: running, and not parked."""
+
+    @property
+    def served(self) -> bool:
+        """Whether a run has served the request."""
+        return self.requested_at is not None and self.served_at is not None and self.served_at >= self.requested_at
+
+
+_REQUEST = (
+    "SELECT a.id AS account_id, a.sync_requested_at AS requested_at, a.sync_served_at AS served_at,"
+    " a.sync_new_messages AS new_messages, a.last_synced_at,"
+    " coalesce(a.sync_requested_at > now() - make_interval(secs => %(spacing)s), false) AS recent,"
+    " a.desired = 'running' AND a.state <> 'parked' AS runnable FROM accounts a"
+    " JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s AND x.role = ANY(%(roles)s)"
+    " WHERE a.desired <> 'removed'"
+    " AND CASE WHEN %(id)s::uuid IS NULL THEN a.is_default AND a.owner_id = %(user)s ELSE a.id = %(id)s END"
+)
+_REQUEST_LOCKED = _REQUEST + " FOR UPDATE OF a"
+
+
+async def sync_request(
+    conn: Conn, user_id: str, account_id: UUID | None, *, spacing: float, roles: Sequence[str], lock: bool
+) -> SyncRequest | None:
+    """The state of the request of one account, the user's default one when none is named; None when not theirs."""
+    async with conn.cursor(row_factory=class_row(SyncRequest)) as cursor:
+        await cursor.execute(
+            _REQUEST_LOCKED if lock else _REQUEST,
+            {"user": user_id, "id": account_id, "spacing": spacing, "roles": list(roles)},
+        )
+        return await cursor.fetchone()
+
+
+async def request_sync(conn: Conn, account_id: UUID) -> None:
+    """Ask for a synchronisation now."""
+    await conn.execute("UPDATE accounts SET sync_requested_at = clock_timestamp() WHERE id = %s", (account_id,))
+    await command(conn, account_id, "sync")

@@ -1,0 +1,168 @@
+"""The actor of one account: owns its state, and is the only one who writes it.
+
+    API ──► command row ──► fleet ──cast──► mailbox ──► actor ──► accounts row, events
+                                               ▲
+                              sync child ──cast┘   (what happened)
+
+The sync child tells what happened and its supervisor what follows; the actor turns both into the one stored state, by
+the transition table.  It acts on the sync child only through the supervisor: wake it from a pause, start it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+from uuid import UUID
+
+import structlog
+import trio
+
+from daemon import events
+from daemon.imap.folder_record import Store
+from daemon.storage.connection import Conn
+from supervisor import Mailbox, MailboxFull
+
+from . import accounts_store
+from .accounts_store import AccountRow
+from .commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged, SyncEnded, SyncNow
+from .judging import INTERNAL_ERROR
+from .states import Event, State, next_state
+
+log = structlog.get_logger(__name__)
+
+CAPACITY: Final = 64
+"""Commands that may wait: a session makes a handful, the owner's requests are coalesced in the database."""
+
+
+class SyncControl(Protocol):
+    """What the actor may do to the sync child."""
+
+    def request(self) -> None:
+        """Compare again soon, or stop pausing before the next attempt."""
+
+    def restart(self) -> None:
+        """Begin anew, with the row as it is now."""
+
+
+class AccountActor:
+    """One account's state and mailbox, for one life of its tree."""
+
+    __slots__ = ("_control", "_load", "_logged_in", "_store", "account_id", "mailbox", "row", "state")
+
+    def __init__(
+        self, store: Store, row: AccountRow, *, control: SyncControl, logged_in: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._control = control
+        self._logged_in = logged_in
+        self.account_id: UUID = row.id
+        self.row = row
+        self.state = State(row.state)
+        self.mailbox: Mailbox[Command] = Mailbox(CAPACITY)
+
+    def tell(self, command: Command) -> None:
+        """Put a command into the mailbox; a full one means that the database is away, and the facts will be told again.
+
+        What is lost then is a report of progress, never mail: the store's cursor does not go through here.
+        """
+        try:
+            self.mailbox.cast(command)
+        except MailboxFull:
+            log.warning("account.mailbox_full", command=type(command).__name__)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take commands until cancelled.
+
+        Raises:
+            ClaimLost: another node runs the account.
+        """
+        structlog.contextvars.bind_contextvars(account=str(self.account_id))
+        task_status.started()
+        if self.row.sync_pending:
+            self._control.request()
+        while True:
+            command = await self.mailbox.receive()
+            assert command is not None, "there is no deadline"
+            await self._handle(command)
+
+    async def _handle(self, command: Command) -> None:
+        match command:
+            case SyncNow():
+                if self.state is not State.PARKED:
+                    self._control.request()
+            case RowChanged():
+                await self._reload()
+            case Attempting():
+                await self._enter(Event.ATTEMPT)
+            case LoggedIn():
+                self._logged_in()
+                await self._enter(Event.LOGGED_IN)
+            case CaughtUp():
+                await self._caught_up(command)
+            case SyncEnded():
+                await self._ended(command)
+
+    async def _reload(self) -> None:
+        """The row changed: new credentials or endpoints begin anew, whatever the state was."""
+        row = await self._store.run(partial(accounts_store.load, account_id=self.account_id))
+        if row is None:
+            return
+        changed = row.credentials_version != self.row.credentials_version
+        self.row = row
+        if changed:
+            self._control.restart()
+
+    async def _enter(self, event: Event) -> None:
+        """A step of an attempt; what the last one failed of stays readable until this one has caught up."""
+        state = next_state(self.state, event)
+        if state is not self.state:
+            await self._store.run(partial(accounts_store.set_progress, account_id=self.account_id, state=state))
+            self.state = state
+
+    async def _retry(self, event: Event, code: str, reason: str, retry_in: float) -> None:
+        state = next_state(self.state, event)
+        write = partial(
+            accounts_store.set_trouble,
+            account_id=self.account_id,
+            state=state,
+            code=code,
+            reason=reason,
+            retry_in=retry_in,
+        )
+        await self._store.run(write)
+        log.info("account.retrying", code=code, reason=reason, retry_in=round(retry_in, 1))
+        self.state = state
+
+    async def _caught_up(self, done: CaughtUp) -> None:
+        self.state = next_state(self.state, Event.CAUGHT_UP)
+
+        async def work(conn: Conn) -> bool:
+            first = await accounts_store.set_caught_up(
+                conn, self.account_id, new_messages=done.new_messages, proof=done.proof, served=done.served
+            )
+            if first:
+                await events.append(conn, events.EventType.ACCOUNT_SYNCED, self.account_id, {"email": self.row.email})
+            return first
+
+        if await self._store.run(work):
+            log.info("account.synced")
+
+    async def _ended(self, ended: SyncEnded) -> None:
+        fault = ended.fault
+        code = fault.kind.value if fault is not None else INTERNAL_ERROR
+        reason = fault.reason if fault is not None else "An internal error stopped the synchronisation."
+        if ended.retry_in is not None:
+            event = Event.FAULT if fault is not None else Event.BUG
+            await self._retry(event, code, reason, ended.retry_in)
+            return
+        parked = next_state(self.state, Event.GIVEN_UP)
+
+        async def work(conn: Conn) -> None:
+            await accounts_store.set_trouble(conn, self.account_id, parked, code=code, reason=reason, retry_in=None)
+            told = {"email": self.row.email, "code": code, "reason": reason}
+            await events.append(conn, events.EventType.ACCOUNT_ERROR, self.account_id, told)
+
+        await self._store.run(work)
+        log.warning("account.parked", code=code, reason=reason)
+        self.state = parked

@@ -1,0 +1,171 @@
+"""The sync child: one IMAP session that brings the inbox up to date and then watches it.
+
+    wait for a turn ──► connect, log in ──► synchronise ──► watch ──► news: store them ──┐
+                                                 ▲            ▲──────────────────────────┘
+                                                 └────────────┴── renewal, "sync now": compare again
+
+It never retries: whatever ends the session ends the child, and its supervisor judges and paces.  Proof of life: IDLE is
+renewed before NAT devices forget the connection, and each renewal selects the folder again and compares it with the
+cursor, so nothing rests on a push having come.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from daemon.imap.folder_record import FolderRecord, Store, Tally
+from daemon.imap.folder_sync import FolderSync, FolderSyncConfig
+from daemon.imap.open import open_session
+from daemon.imap.session import Session
+from daemon.network import Dialer, Endpoint
+from daemon.vault.secret import Secret
+
+from .commands import Attempting, CaughtUp, Command, LoggedIn
+from .pacing import Pacing
+
+INBOX: Final = "INBOX"
+
+PROOF_MARGIN: Final = 90.0
+"""Seconds by which a proof outlives the renewal that is to replace it: the renewal itself takes a while, most of all
+when the folder is large or the machine is busy."""
+
+RENEWAL_JITTER: Final = 0.1
+"""Share by which renewals are shortened at random: ten thousand accounts started together must not renew together."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncConfig:
+    """What the operator set."""
+
+    folder: FolderSyncConfig
+    idle_renewal: float
+    poll: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """The IMAP side of an account."""
+
+    endpoint: Endpoint
+    username: str
+    password: Secret
+
+
+class SyncChild:
+    """Runs one account's session; `request` makes it compare again now."""
+
+    __slots__ = ("_config", "_dialer", "_mailbox", "_pacing", "_requested", "_session", "_store", "_tell", "_wake")
+
+    def __init__(
+        self,
+        *,
+        mailbox: Callable[[], Mailbox],
+        store: Store,
+        dialer: Dialer,
+        pacing: Pacing,
+        config: SyncConfig,
+        tell: Callable[[Command], None],
+    ) -> None:
+        self._mailbox = mailbox
+        self._store = store
+        self._dialer = dialer
+        self._pacing = pacing
+        self._config = config
+        self._tell = tell
+        self._session: Session | None = None
+        self._requested = False
+        self._wake: trio.Event | None = None
+
+    def request(self) -> None:
+        """Compare the folder with the server soon; in the middle of a comparison, once more after it."""
+        self._requested = True
+        if self._wake is not None:
+            self._wake.set()
+        if self._session is not None:
+            self._session.interrupt()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Connect, synchronise, watch; returns never.  Ready once it has caught up.
+
+        Raises:
+            Fault: what the world did.
+            ClaimLost: another node runs the account.
+        """
+        self._tell(Attempting())
+        mailbox = self._mailbox()
+        async with self._opened(mailbox) as session:
+            self._tell(LoggedIn())
+            self._session = session
+            try:
+                await self._work(session, mailbox, task_status)
+            finally:
+                self._session = None
+
+    def _opened(self, mailbox: Mailbox) -> AbstractAsyncContextManager[Session]:
+        return self._pacing.paced(
+            mailbox.endpoint.host,
+            open_session(self._dialer, mailbox.endpoint, mailbox.username, mailbox.password),
+        )
+
+    async def _work(self, session: Session, mailbox: Mailbox, task_status: trio.TaskStatus[None]) -> None:
+        await session.identify(name="accountsd")
+        await session.enable(b"QRESYNC", b"CONDSTORE")
+        record = await FolderRecord.open(self._store, INBOX)
+        sync = FolderSync(
+            session,
+            record,
+            self._config.folder,
+            verify=lambda: self._opened(mailbox),
+            large_bodies=self._pacing.large_bodies,
+        )
+        ready = False
+        while True:
+            served, self._requested = self._requested, False
+            tally = await self._synchronise(sync)
+            proof = self._period(session) + PROOF_MARGIN
+            self._tell(CaughtUp(tally.new, proof, served))
+            if not ready:
+                ready = True
+                task_status.started()
+            await self._watch(session, sync, proof)
+
+    async def _synchronise(self, sync: FolderSync) -> Tally:
+        cursor = sync.record.folder.cursor
+        if cursor is not None and cursor.complete:
+            return await sync.run()
+        async with self._pacing.first_syncs:
+            return await sync.run()
+
+    def _period(self, session: Session) -> float:
+        return self._config.idle_renewal if session.can_idle else self._config.poll
+
+    async def _watch(self, session: Session, sync: FolderSync, proof: float) -> None:
+        """Wait for news and store them, until the renewal is due or a comparison was asked for."""
+        period = self._period(session)
+        # Pacing, not cryptography.
+        until = trio.current_time() + period * random.uniform(1 - RENEWAL_JITTER, 1.0)  # noqa: S311
+        while not self._requested and (left := until - trio.current_time()) > 0:
+            if session.can_idle:
+                news = await session.idle(left)
+            else:
+                await self._sleep(left)
+                await session.noop()
+                news = session.take_news()
+            if news:
+                tally = Tally()
+                await sync.take(news, tally)
+                left = max(0.0, until - trio.current_time())
+                self._tell(CaughtUp(tally.new, left + proof - period, served=False))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep that `request` ends: a session without IDLE has nothing that could be interrupted."""
+        self._wake = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._wake.wait()
+        self._wake = None

@@ -1,0 +1,251 @@
+"""The supervision tree of one account.
+
+    account (rest_for_one, 5 in 300 s)
+    ├─ actor: state and mailbox; in the tree's own task
+    └─ (sync, ...): a group, one_for_one within: a broken IMAP session cuts nothing else
+
+Two tasks while idle, no thread.  What the sync child ended in is judged by its disposition: faults of the world are
+retried for ever and spend nothing, refused credentials keep it down, and bugs spend the intensity.  Spent, the account
+is parked as `internal_error` and the fleet goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+import structlog
+import trio
+
+from daemon.imap.folder_record import Store
+from daemon.network import Dialer
+from daemon.storage.database import Database
+from daemon.storage.fence import Claim, ClaimLost
+from daemon.vault import Vault
+from supervisor import (
+    Backoff,
+    ChildSpec,
+    Context,
+    Crash,
+    Report,
+    Restart,
+    RestartBudgetSpent,
+    Ruling,
+    Strategy,
+    Supervisor,
+)
+
+from . import accounts_store
+from .accounts_store import AccountRow
+from .actor import AccountActor
+from .commands import Command, RowChanged, SyncEnded, SyncNow
+from .judging import INTERNAL_ERROR, Judge, fault_in, lost_claim
+from .pacing import Pacing
+from .states import State
+from .sync import Mailbox, SyncChild, SyncConfig
+
+log = structlog.get_logger(__name__)
+
+INTENSITY: Final = 5
+PERIOD: Final = 300.0
+"""Bugs of ours that one account may spend, in so many seconds, before it is parked."""
+
+STABLE_UPTIME: Final = 300.0
+"""Seconds a session must last before its pauses start from the beginning: a server that accepts a login and then drops
+it would otherwise be logged into many times a second."""
+
+SHUTDOWN: Final = 10.0
+"""Seconds for the tree to end: LOGOUT is bounded by 5, a rollback by 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What all accounts of a node share."""
+
+    database: Database
+    dialer: Dialer
+    vault: Vault
+    pacing: Pacing
+    sync: SyncConfig
+    retry_first: float
+    retry_longest: float
+    faults: Callable[[str], None]
+    """Told the kind of every fault, for the metrics."""
+
+
+class AccountTree:
+    """One account, as long as this node has its claim."""
+
+    __slots__ = ("_actor", "_judge", "_row", "_runtime", "_store", "_supervisor", "_sync", "claim", "parked")
+
+    def __init__(self, runtime: Runtime, claim: Claim) -> None:
+        self._runtime = runtime
+        self.claim = claim
+        self._store = Store(runtime.database, claim)
+        self._judge = Judge()
+        self._actor: AccountActor | None = None
+        self._row: AccountRow | None = None
+        self._supervisor: Supervisor | None = None
+        self.parked = False
+        """Whether restart intensity was spent: down until the owner changes something."""
+
+        self._sync = SyncChild(
+            mailbox=self._mailbox,
+            store=self._store,
+            dialer=runtime.dialer,
+            pacing=runtime.pacing,
+            config=runtime.sync,
+            tell=self._tell,
+        )
+
+    def spec(self) -> ChildSpec:
+        """The account as a child of the fleet: temporary, for it restarts its own children and parks itself."""
+        return ChildSpec(
+            id=str(self.claim.account_id),
+            start=self.run,
+            restart=Restart.TEMPORARY,
+            stop=self.request_stop,
+            shutdown=SHUTDOWN,
+        )
+
+    @property
+    def account_id(self) -> UUID:
+        """Whose tree it is."""
+        return self.claim.account_id
+
+    @property
+    def state(self) -> State | None:
+        """The account's state, None before its row was read."""
+        return self._actor.state if self._actor is not None else None
+
+    def request_stop(self) -> None:
+        """Ask the tree to end; does not wait."""
+        if self._supervisor is not None:
+            self._supervisor.request_stop()
+
+    def sync_now(self) -> None:
+        """The owner asked for a synchronisation."""
+        self._tell(SyncNow())
+
+    def changed(self) -> None:
+        """The account's row changed."""
+        self._tell(RowChanged())
+
+    # What the actor may do to the sync child
+
+    def request(self) -> None:
+        """Compare again soon, or stop pausing before the next attempt."""
+        self._sync.request()
+        if self._supervisor is not None:
+            self._supervisor.wake("sync")
+
+    def restart(self) -> None:
+        """Begin anew, with the row as it is now."""
+        self._judge.forgive()
+        if self._supervisor is not None:
+            self._supervisor.restart_child("sync")
+
+    # The children
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the account until asked to stop, its claim is lost, or its intensity is spent (then it is parked)."""
+        task_status.started()
+        self._supervisor = Supervisor(
+            f"account {self.account_id}",
+            (
+                ChildSpec(id="actor", start=self._run_actor, judge=self._judge_actor, shutdown=1.0),
+                (
+                    ChildSpec(
+                        id="sync",
+                        start=self._sync.run,
+                        judge=self._judge,
+                        shutdown=SHUTDOWN / 2,
+                        backoff=Backoff(
+                            base=self._runtime.retry_first,
+                            cap=self._runtime.retry_longest,
+                            stable_uptime=STABLE_UPTIME,
+                        ),
+                    ),
+                ),
+            ),
+            strategy=Strategy.REST_FOR_ONE,
+            intensity=INTENSITY,
+            period=PERIOD,
+            observers=(self._observe,),
+        )
+        try:
+            await self._supervisor.run()
+        except RestartBudgetSpent:
+            await self._park()
+
+    async def _run_actor(self, *, task_status: trio.TaskStatus[None]) -> None:
+        load = partial(accounts_store.load, account_id=self.account_id)
+        row = await self._store.run(load)
+        if row is None or row.desired != "running":
+            self.request_stop()
+            return
+        self._row = row
+        actor = AccountActor(self._store, row, control=self, logged_in=self._judge.forgive)
+        self._actor = actor
+        try:
+            await actor.run(task_status=task_status)
+        finally:
+            actor.mailbox.close()
+
+    def _mailbox(self) -> Mailbox:
+        """Where to log in, with the password opened for just this attempt."""
+        row = self._actor.row if self._actor is not None else self._row
+        assert row is not None, "the actor starts first, and reads the row"
+        assert row.data_key is not None, "the schema keeps credentials with every account that runs"
+        assert row.password_sealed is not None, "likewise"
+        password = self._runtime.vault.open(row.id, "password", row.data_key, row.password_sealed)
+        return Mailbox(row.imap, row.username, password)
+
+    def _tell(self, command: Command) -> None:
+        if self._actor is not None and not self._actor.mailbox.statistics().closed:
+            self._actor.tell(command)
+
+    def _judge_actor(self, exc: Exception) -> Ruling:
+        if lost_claim(exc):
+            self.request_stop()
+        return Judge()(exc)
+
+    def _observe(self, report: Report) -> None:
+        """Hear what became of a child: the actor stores it, the metrics count it, a bug leaves its traceback."""
+        if report.context not in (Context.CHILD_TERMINATED, Context.START_FAILED):
+            if report.context is not Context.STOPPED:
+                log.error("account.supervision", context=report.context.value, child=report.child_id)
+            return
+        if not isinstance(report.exit, Crash):
+            return
+        exc = report.exit.exc
+        if lost_claim(exc):
+            log.info("account.claim_lost", account=str(self.account_id))
+            self.request_stop()
+            return
+        fault = fault_in(exc)
+        self._runtime.faults(fault.kind.value if fault is not None else INTERNAL_ERROR)
+        if fault is None:
+            log.error("account.bug", account=str(self.account_id), child=report.child_id, exc_info=exc)
+        if report.child_id == "sync":
+            self._tell(SyncEnded(fault, report.next_delay))
+
+    async def _park(self) -> None:
+        """Restart intensity is spent: stay down, and say so."""
+        self.parked = True
+        log.error("account.internal_error", account=str(self.account_id))
+        park = partial(
+            accounts_store.set_trouble,
+            account_id=self.account_id,
+            state=State.PARKED,
+            code=INTERNAL_ERROR,
+            reason="An internal error keeps this account from being synchronised.",
+            retry_in=None,
+        )
+        try:
+            await self._store.run(park)
+        except ClaimLost:
+            log.info("account.claim_lost", account=str(self.account_id))

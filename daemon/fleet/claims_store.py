@@ -1,0 +1,121 @@
+"""The SQL of nodes and claims.  Only the database's clock counts.
+
+A claim holds while its owner's row in `nodes` is fresh: one update a heartbeat for all accounts of a node.  Claims are
+updated here and nowhere else.  Taking over waits for nobody: a claim whose owner is just writing (FOR SHARE) is skipped,
+and taken in the next round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from daemon.storage.connection import Conn
+from daemon.storage.fence import Claim
+
+FORGET_NODE: Final = 3600.0
+"""Seconds after which the row of a node that died is removed; until then it is there to be looked at."""
+
+FORGET_COMMAND: Final = 86_400.0
+"""Seconds after which a request that no node took is removed: its account has not run for a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """All nodes and what is to be run, as one snapshot."""
+
+    accounts: int
+    """That are to run, on all nodes together."""
+
+    capacities: Sequence[int]
+    """Of the live nodes."""
+
+
+async def beat(conn: Conn, node_id: UUID, *, name: str, version: str, capacity: int, ttl: float) -> None:
+    """Say that this node lives, for `ttl` seconds from now."""
+    await conn.execute(
+        "INSERT INTO nodes (id, name, version, capacity, expires_at)"
+        " VALUES (%(id)s, %(name)s, %(version)s, %(capacity)s, now() + make_interval(secs => %(ttl)s))"
+        " ON CONFLICT (id) DO UPDATE SET heartbeat_at = now(), expires_at = excluded.expires_at",
+        {"id": node_id, "name": name[:255], "version": version[:64], "capacity": capacity, "ttl": ttl},
+    )
+
+
+async def leave(conn: Conn, node_id: UUID) -> int:
+    """Give everything back and go; how many accounts that were."""
+    cursor = await conn.execute("UPDATE claims SET owner = NULL WHERE owner = %s", (node_id,))
+    await conn.execute("DELETE FROM nodes WHERE id = %s", (node_id,))
+    return cursor.rowcount
+
+
+async def tidy(conn: Conn) -> None:
+    """Remove what nobody needs: nodes long dead, requests that no node took."""
+    await conn.execute("DELETE FROM nodes WHERE expires_at < now() - make_interval(secs => %s)", (FORGET_NODE,))
+    await conn.execute(
+        "DELETE FROM commands WHERE created_at < now() - make_interval(secs => %s)", (FORGET_COMMAND,)
+    )
+
+
+async def view(conn: Conn) -> FleetView:
+    """What there is to run and who is there to run it."""
+    cursor = await conn.execute(
+        "SELECT (SELECT count(*) FROM accounts WHERE desired = 'running'),"
+        " ARRAY(SELECT capacity FROM nodes WHERE expires_at > now())"
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "a SELECT without FROM gives one row"
+    return FleetView(row[0], row[1])
+
+
+async def claim(conn: Conn, node_id: UUID, limit: int) -> list[Claim]:
+    """Claim up to `limit` accounts that should run and that no live node has; every claim begins a new epoch."""
+    cursor = await conn.execute(
+        "WITH free AS (SELECT c.account_id FROM claims c JOIN accounts a ON a.id = c.account_id"
+        "  WHERE a.desired = 'running' AND (c.owner IS NULL OR NOT EXISTS"
+        "   (SELECT 1 FROM nodes n WHERE n.id = c.owner AND n.expires_at > now()))"
+        "  ORDER BY c.claimed_at NULLS FIRST LIMIT %(limit)s FOR UPDATE OF c SKIP LOCKED)"
+        " UPDATE claims c SET owner = %(node)s, epoch = c.epoch + 1, claimed_at = now() FROM free"
+        " WHERE c.account_id = free.account_id RETURNING c.account_id, c.epoch",
+        {"limit": limit, "node": node_id},
+    )
+    return [Claim(row[0], node_id, row[1]) for row in await cursor.fetchall()]
+
+
+async def owned(conn: Conn, node_id: UUID) -> list[Claim]:
+    """What this node runs or should run, by the database's word; what was paused or removed is not among it."""
+    cursor = await conn.execute(
+        "SELECT c.account_id, c.epoch FROM claims c JOIN accounts a ON a.id = c.account_id"
+        " WHERE c.owner = %s AND a.desired = 'running'",
+        (node_id,),
+    )
+    return [Claim(row[0], node_id, row[1]) for row in await cursor.fetchall()]
+
+
+async def release(conn: Conn, claims: Sequence[Claim]) -> None:
+    """Give accounts back; those that are another node's by now are left alone."""
+    await conn.execute(
+        "UPDATE claims c SET owner = NULL FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[]) AS g (id, owner, epoch)"
+        " WHERE c.account_id = g.id AND c.owner = g.owner AND c.epoch = g.epoch",
+        ([c.account_id for c in claims], [c.owner for c in claims], [c.epoch for c in claims]),
+    )
+
+
+async def mark_stopped(conn: Conn, account_id: UUID) -> None:
+    """Nobody runs the account, for its owner said so; in the fenced transaction that precedes the release."""
+    await conn.execute(
+        "UPDATE accounts SET state = 'stopped', state_since = now(), state_code = NULL, state_reason = NULL,"
+        " retry_at = NULL, trouble_since = NULL, proof_until = NULL WHERE id = %s AND desired <> 'running'",
+        (account_id,),
+    )
+
+
+async def take_commands(conn: Conn, node_id: UUID) -> list[tuple[UUID, str]]:
+    """The requests for this node's accounts, oldest first, each taken once."""
+    cursor = await conn.execute(
+        "DELETE FROM commands m USING claims c WHERE c.account_id = m.account_id AND c.owner = %s"
+        " RETURNING m.id, m.account_id, m.kind",
+        (node_id,),
+    )
+    return [(row[1], row[2]) for row in sorted(await cursor.fetchall())]
