@@ -24,15 +24,16 @@ from daemon.errors import Fault, FaultKind
 from .conversation import Argument, Conversation, checked, quoted
 from .faults import Refused
 from .fetched import Fetched, fetched
+from .flights import Flights
 from .news import FolderStatus, News, read_status
 from .parse import MAX_MODSEQ, Malformed, values
-from .search import MAX_UIDS, Found
+from .search import Found
 from .selected import Known, SelectedFolder, Selecting
-from .uidset import MAX_UID, UidSet
+from .uidset import MAX_UID
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from .responses import Response
     from .wire import Wire
@@ -43,7 +44,6 @@ IDLE_RENEWAL: Final = 9 * 60.0
 DONE_TIME: Final = 30.0
 """Seconds in which DONE must be answered: it asks nothing of the server but to stop waiting."""
 
-_STRAYS: Final = 100_000  # responses beyond what was asked for that one fetch() bears: a flood ends the connection
 
 
 class Session(Conversation):
@@ -178,7 +178,8 @@ class Session(Conversation):
         A message that was asked for and has gone is simply not given.  What tells of other messages, or only of flags
         where more was asked for, is news.
 
-        *on_complete* is told when a set has been answered in full, in the order of *sets*, before any later message.
+        *on_complete* is told once for each set, in the order of *sets*, when it and all before it were answered with OK
+        and their messages were given: what it covers is whole.  After a refused set no later one counts.
 
         Raises Refused after the last answer when a command was refused.  Whoever stops early must close the session
         (it is dirty then); use `contextlib.aclosing`.
@@ -189,46 +190,50 @@ class Session(Conversation):
                 raise ValueError("no mod-sequence")
             tail += b" (CHANGEDSINCE %d%b)" % (changed_since, b" VANISHED" if vanished else b"")
         more_than_flags = any(item.upper() not in (b"UID", b"FLAGS", b"MODSEQ") for item in items)
-        waiting = iter(sets)
-        flying: dict[bytes, UidSet] = {}
+        flights = Flights(sets)
         refused: Refused | None = None
-        room = _STRAYS
         with self.exclusive():
             while True:
-                while refused is None and len(flying) < depth and (uids := next(waiting, None)) is not None:
-                    flying[tag := self.next_tag()] = UidSet(uids)
-                    room += 2 * min(len(flying[tag]), MAX_UIDS)
+                while refused is None and len(flights) < depth and (uids := flights.next_set()) is not None:
+                    flights.launched(tag := self.next_tag(), uids)
                     await self.wire.send(tag + b" UID FETCH " + uids + tail + b"\r\n")
-                if not flying:
+                if not flights:
                     break
                 response = await self.read()
                 if response.tag == b"*":
-                    if (room := room - 1) < 0:
-                        raise Fault(FaultKind.PROTOCOL, "The mail server floods us with what nobody asked for.")
-                    message = self._asked_for(response, flying.values(), more_than_flags, on_malformed)
+                    message = self._asked_for(response, flights, more_than_flags, on_malformed)
                     if message is not None:
                         yield message
-                elif flying.pop(response.tag, None) is None:
-                    raise Fault(FaultKind.PROTOCOL, "The mail server answered a command that was not sent.")
-                else:
-                    try:
-                        self.check(b"FETCH", response)
-                    except Refused as exc:
-                        refused = exc
-                    else:
-                        if on_complete is not None:
-                            on_complete()
+                    continue
+                try:
+                    complete = self._landed(response, flights)
+                except Refused as exc:
+                    refused = refused or exc
+                    continue
+                if on_complete is not None:
+                    for _ in range(complete):
+                        on_complete()
             if refused is not None:
                 raise refused
+
+    def _landed(self, response: Response, flights: Flights) -> int:
+        """Note a tagged response; how many sets are complete by it, in order."""
+        if not flights.answered(response.tag):
+            raise Fault(FaultKind.PROTOCOL, "The mail server answered a command that was not sent.")
+        self.check(b"FETCH", response)
+        return flights.completed(response.tag)
 
     def _asked_for(
         self,
         response: Response,
-        asked: Collection[UidSet],
+        asked: Flights,
         more_than_flags: bool,
         on_malformed: Callable[[Malformed], None] | None,
     ) -> Fetched | None:
         """The message of a FETCH response if it was asked for; all else is filed as news."""
+        asked.room -= 1
+        if asked.room < 0:
+            raise Fault(FaultKind.PROTOCOL, "The mail server floods us with what nobody asked for.")
         if response.kind != b"FETCH":
             self.newsbox.file(response)
             return None
@@ -242,7 +247,7 @@ class Session(Conversation):
             return None
         if data is None:
             self.newsbox.file_unplaced()
-        elif (more_than_flags and data.only_flags) or not any(data.uid in uidset for uidset in asked):
+        elif (more_than_flags and data.only_flags) or data.uid not in asked:
             self.newsbox.file_flags(data.uid, data.flags, data.modseq)
         else:
             return data

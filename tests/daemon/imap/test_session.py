@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from daemon.errors import Fault, FaultKind
-from daemon.imap import conversation, session
+from daemon.imap import conversation, flights, session
 from daemon.imap.conversation import Literal, quoted
 from daemon.imap.faults import Refused
 from daemon.imap.fetched import Fetched
@@ -227,6 +227,39 @@ async def test_commands_are_sent_ahead_and_their_answers_told_apart() -> None:
         assert [message.uid for message in found] == [2, 1, 3]
 
 
+async def test_sets_are_complete_in_our_order_whatever_the_servers() -> None:
+    """Otherwise a cursor would move beyond messages that are not here yet."""
+
+    async def script(peer: Peer) -> None:
+        tags = [await peer.expect(b"UID FETCH.*") for _ in range(3)]
+        await peer.say(b"* 2 FETCH (UID 2 FLAGS ())", tags[1] + b" OK")
+        await peer.say(b"* 1 FETCH (UID 1 FLAGS ())", tags[0] + b" OK")
+        await peer.say(b"* 3 FETCH (UID 3 FLAGS ())", tags[2] + b" OK")
+        await peer.hear_out()
+
+    told: list[object] = []
+    async with talk(script) as imap:
+        messages = imap.fetch([b"1", b"2", b"3"], [b"FLAGS"], depth=3, on_complete=lambda: told.append("complete"))
+        async with aclosing(messages):
+            async for message in messages:
+                told.append(message.uid)  # noqa: PERF401 - in turn with what the callback appends
+    assert told == [2, 1, "complete", "complete", 3, "complete"]
+
+
+async def test_no_set_behind_a_refused_one_is_complete() -> None:
+    async def script(peer: Peer) -> None:
+        tags = [await peer.expect(b"UID FETCH.*") for _ in range(3)]
+        await peer.say(tags[1] + b" NO", tags[2] + b" OK", tags[0] + b" OK")
+        await peer.hear_out()
+
+    complete: list[bool] = []
+    async with talk(script) as imap:
+        with pytest.raises(Refused):
+            await fetch_all(imap, b"1", b"2", b"3", depth=3, on_complete=lambda: complete.append(True))
+        assert complete == [True]
+        assert not imap.dirty
+
+
 async def test_an_unsolicited_fetch_without_a_uid_is_no_message_of_ours() -> None:
     """Sequence number 7, while UID 7 is asked for: imapclient takes its flags for those of UID 7."""
     answers = (b"* 7 FETCH (FLAGS (\\Deleted))", b"* 1 FETCH (UID 7 FLAGS (\\Seen))", b"%tag% OK")
@@ -315,7 +348,7 @@ async def test_lies_in_fetch_are_violations(answer: bytes) -> None:
 
 
 async def test_a_flood_of_what_nobody_asked_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_STRAYS", 500)
+    monkeypatch.setattr(flights, "_STRAYS", 500)
 
     async def script(peer: Peer) -> None:
         await peer.expect(b"UID FETCH.*")
