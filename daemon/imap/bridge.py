@@ -11,7 +11,7 @@ command took it as its answer.  Not for SELECT, IDLE, login or logout: those are
 from __future__ import annotations
 
 import imaplib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import greenback
@@ -49,7 +49,7 @@ class _Call:
     """What one bridged call has done so far."""
 
     session: Session
-    room: int = MAX_BRIDGED
+    room: int = field(default_factory=lambda: MAX_BRIDGED)
     sent: bool = False
     command: str = "a bridged command"
     refusal: tuple[str, bytes] | None = None
@@ -77,7 +77,8 @@ class _IMAP4(imaplib.IMAP4):
             greenback.await_(self._wire.wait_line(self._wire.patience))
             taken = self._wire.take_line() or b""
         self._count(len(taken) + 64)  # 64: what a line costs beside its bytes
-        return taken + b"\r\n"
+        bare = taken.endswith((b" OK", b" NO", b" BAD"))  # imaplib wants words behind them, not every server has any
+        return taken + (b" \r\n" if bare else b"\r\n")
 
     def read(self, size: int) -> bytes:
         self._count(size)

@@ -58,9 +58,16 @@ async def test_a_refusal_leaves_a_sound_session(dovecot: Dovecot, mail_user: Mai
         with pytest.raises(Refused) as caught:
             await bridge.call(session, lambda client: client.rename_folder("nope", "nope2"))
         assert (caught.value.command, caught.value.status, caught.value.code) == ("RENAME", "NO", "NONEXISTENT")
-        with pytest.raises(Refused) as caught:
-            await bridge.call(session, lambda client: client._imap._simple_command("XNOSUCH"))
         await session.noop()
+
+
+@pytest.mark.parametrize("answer", [b"BAD [CLIENTBUG] what", b"NO", b"BAD"])
+async def test_every_refusal_is_one(answer: bytes) -> None:
+    async with talk(saying(b"%tag% " + answer, to=b"(NOOP|LIST .*)")) as session:
+        with pytest.raises(Refused) as caught:
+            await bridge.call(session, lambda client: client.list_folders())
+        assert caught.value.status == answer.split()[0].decode()
+        assert not session.dirty
 
 
 @pytest.mark.parametrize("name", ["a\r\nb", "a\nb", "a\0b"])
@@ -136,7 +143,7 @@ async def test_answers_that_are_none_are_violations(answer: bytes) -> None:
 
 
 async def test_an_answer_beyond_the_bound_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge._Call, "room", 10_000, raising=False)
+    monkeypatch.setattr(bridge, "MAX_BRIDGED", 10_000)
 
     async def script(peer: Peer) -> None:
         await peer.line()

@@ -8,8 +8,10 @@ import trio
 from structlog.testing import capture_logs
 
 from daemon.errors import Disposition, Fault, FaultKind
-from daemon.imap.authenticate import login_oauth
+from daemon.imap.authenticate import login, login_oauth
 from daemon.imap.open import Timeouts, open_session, verify_login
+from daemon.imap.session import Session
+from daemon.imap.wire import Wire
 from daemon.network import Endpoint, Security
 from daemon.vault.secret import Secret
 from ops.testservers.dovecot import Dovecot
@@ -83,15 +85,11 @@ async def test_names_and_passwords_need_not_be_ascii(dovecot: Dovecot, dial_to: 
 async def test_oauth_tokens(
     dovecot: Dovecot, mail_user: MailUser, dial_to: DialTo, mechanism: bytes, good: bool
 ) -> None:
-    from daemon.imap.open import _greet
-    from daemon.imap.session import Session
-    from daemon.imap.wire import Wire
-
     token = Secret(dovecot.oauth2_token(mail_user.name, lifetime=3600 if good else -60))
     stream = await dial_to(dovecot.imaps_port).dial("localhost", dovecot.imaps_port, Security.TLS)
     session = Session(Wire(stream, "localhost"))
     try:
-        await _greet(session, 20)
+        assert (await session.read()).kind == b"OK"  # the greeting
         session.capabilities = session.capabilities - {b"AUTH=OAUTHBEARER"} | {mechanism}
         if good:
             await login_oauth(session, mail_user.name, token, dovecot.imaps_port)
@@ -213,7 +211,8 @@ async def test_what_was_said_before_tls_is_forgotten(tmp_path: Path, authority: 
         await peer.say(tag + b" OK in")
         tag = await peer.expect(b"CAPABILITY")  # the login may have changed them, and its answer did not say
         await peer.say(b"* CAPABILITY IMAP4rev1 IDLE", tag + b" OK")
-        await peer.hear_out()
+        tag = await peer.expect(b"LOGOUT")
+        await peer.say(b"* BYE", tag + b" OK")
 
     async with scripted(script) as port:
         endpoint = Endpoint("localhost", port, Security.STARTTLS)
@@ -287,8 +286,6 @@ async def test_a_login_without_sasl_ir_and_a_refusal_of_it() -> None:
         await peer.say(tag + b" NO nothing more to say")
         await peer.hear_out()
 
-    from daemon.imap.authenticate import login
-
     said: list[str] = []
     async with talk(script, b"AUTH=PLAIN") as session:
         session._capabilities_told = True
@@ -305,8 +302,6 @@ async def test_the_login_command_takes_any_character() -> None:
         assert await peer.line() == SECRET.reveal().encode()
         await peer.say(b"A1 OK [CAPABILITY IMAP4rev1] in")
         await peer.hear_out()
-
-    from daemon.imap.authenticate import login
 
     async with talk(script, b"IMAP4REV1") as session:
         session._capabilities_told = True
@@ -328,8 +323,6 @@ async def test_a_server_that_takes_no_passwords_gets_none() -> None:
 
     async def script(peer: Peer) -> None:
         heard.append(await peer.hear_out())
-
-    from daemon.imap.authenticate import login
 
     async with talk(script, b"IMAP4REV1 LOGINDISABLED AUTH=XOAUTH2") as session:
         session._capabilities_told = True
