@@ -95,7 +95,7 @@ class Refusal:
 
 def _later(status: int, code: str, sentence: str, seconds: float) -> Refusal:
     """A refusal that says when to come back: in the header (RFC 9110 section 10.2.3) and in the body."""
-    pause = min(MAX_PAUSE, max(1, math.ceil(seconds)))
+    pause = math.ceil(min(MAX_PAUSE, max(1.0, seconds)))
     return Refusal(status, code, sentence, {"Retry-After": str(pause)}, {"retryAfter": pause})
 
 

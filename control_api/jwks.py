@@ -150,8 +150,16 @@ async def _get(url: str, context: ssl.SSLContext) -> bytes:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise KeysUnavailable("compressed_although_not_asked")
         document = bytearray()
-        async for chunk in response.aiter_raw():
-            document += chunk
-            if len(document) > MAX_DOCUMENT:
-                raise KeysUnavailable("document_too_large")
+        try:
+            async for chunk in response.aiter_raw():
+                document += chunk
+                if len(document) > MAX_DOCUMENT:
+                    # Not left by an exception: httpx's inner generators would be left to the garbage collector, at
+                    # which Trio warns.  The connection is closed under them instead, and they end by themselves.
+                    await response.aclose()
+        except (httpx.StreamError, httpx.HTTPError, trio.ClosedResourceError):
+            if len(document) <= MAX_DOCUMENT:
+                raise
+        if len(document) > MAX_DOCUMENT:
+            raise KeysUnavailable("document_too_large")
         return bytes(document)

@@ -1,0 +1,117 @@
+"""An API over the in-memory service, and a caller that holds every answer against the OpenAPI document."""
+
+import json
+import re
+
+import jsonschema_rs
+import pytest
+
+from control_api.app import create_app
+from control_api.server import Listener
+from daemon.settings import Settings
+from daemon.vault.secret import Secret
+from tests.control_api.memory_service import RIGHT_PASSWORD, MemoryService
+
+SECRET = "a session secret of at least thirty-two bytes"
+ORIGIN = "https://app.example.com"
+MAILBOX = {
+    "email": "you@example.com", "imap_host": "imap.example.com", "imap_port": 993, "smtp_host": "smtp.example.com",
+    "smtp_port": 587, "username": "you@example.com", "password": RIGHT_PASSWORD,
+}
+
+
+class Document:
+    """The published OpenAPI document, as a judge of answers."""
+
+    def __init__(self, document):
+        self.document = document
+        self.seen = set()
+
+    def judge(self, method, path, status, headers, body):
+        """Fail unless the document foresees this answer; paths it does not know may only be refused."""
+        for template, methods in self.document["paths"].items():
+            if re.fullmatch(re.sub(r"\{\w+\}", r"[0-9a-fA-F-]{36}", template), path) and method.lower() in methods:
+                described = methods[method.lower()]
+                break
+        else:
+            schema = {"$ref": "#/components/schemas/Failure"}
+            assert status >= 400 or method in {"HEAD", "OPTIONS"} or path.startswith(("/mail/docs", "/mail/openapi"))
+            if status < 400:
+                return
+            self._conforms(schema, body)
+            return
+        self.seen.add((described["operationId"], status))
+        assert str(status) in described["responses"], f"{status} of {described['operationId']} is not documented"
+        assert headers["Content-Type"] == "application/json"
+        if status in {429, 503}:
+            assert int(headers["Retry-After"]) >= 1
+        self._conforms(described["responses"][str(status)]["content"]["application/json"]["schema"], body)
+
+    def _conforms(self, schema, body):
+        whole = {**schema, "components": self.document["components"]}
+        jsonschema_rs.validate(whole, json.loads(body), validate_formats=True)
+
+
+class Caller:
+    """A test client with a session, whose answers are judged."""
+
+    def __init__(self, app, document, token):
+        self.client = app.test_client()
+        self.document = document
+        self.token = token
+
+    async def __call__(self, method, path, *, token=..., cookie=None, **given):
+        token = self.token if token is ... else token
+        headers = list(given.pop("headers", []))
+        if cookie is not None:
+            headers.append(("Cookie", cookie))
+        elif token:
+            headers.append(("Cookie", f"sb-access-token={token}"))
+        answer = await self.client.open(path, method=method, headers=headers, **given)
+        body = await answer.get_data()
+        if method != "HEAD":
+            self.document.judge(method, path, answer.status_code, answer.headers, body)
+        return answer
+
+
+@pytest.fixture
+def service():
+    return MemoryService()
+
+
+@pytest.fixture
+def settings():
+    return Settings.model_validate({
+        "api": {"handler_timeout": 20, "max_body": 4096, "max_requests": 8, "trusted_proxies": ["127.0.0.0/8"]},
+        "auth": {"mode": "hs256", "origins": [ORIGIN]},
+    })
+
+
+@pytest.fixture
+def app(service, settings):
+    return create_app(settings, service, Secret(SECRET))
+
+
+@pytest.fixture
+async def document(app):
+    answer = await app.test_client().get("/mail/openapi.json")
+    return Document(await answer.get_json())
+
+
+@pytest.fixture
+def make_session(jwks_server):
+    """A token for the local set-up, by any claim."""
+    return lambda **claims: jwks_server.make_token(alg="HS256", key=SECRET, **{"iss": "accountsd", **claims})
+
+
+@pytest.fixture
+def call(app, document, make_session):
+    return Caller(app, document, make_session(sub="user-1"))
+
+
+@pytest.fixture
+async def listening(app, nursery):
+    """The same API on a real socket: its address."""
+    listener = Listener(app, "127.0.0.1:0", grace=0.5, head_timeout=1.0, send_timeout=1.0)
+    address = await nursery.start(lambda task_status: listener.serve(task_status=task_status))
+    return address

@@ -1,0 +1,112 @@
+"""The daemon's side kept in memory: the rules of the contract, with mail servers that know one password."""
+
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import trio
+
+from daemon.account.views import (
+    AccountNotFound,
+    AccountView,
+    AlreadyConnected,
+    CampaignsActive,
+    FolderProgress,
+    QuotaReached,
+    Service,
+    SyncOverview,
+    SyncRun,
+    VerificationFailed,
+)
+from daemon.errors import Disposition, Fault, FaultKind
+from daemon.identity.users import normalise_email
+
+RIGHT_PASSWORD = "correct horse battery staple"
+SYNCED_AT = datetime(2026, 1, 15, 10, 0, 0, 987654, UTC)
+
+
+@dataclass
+class MemoryService:
+    quota: int | None = None
+    campaigns: bool = False
+    delay: float = 0.0
+    failure: BaseException | None = None
+    """Raised by every method but `remember`."""
+    accounts: dict[uuid.UUID, tuple[str, AccountView]] = field(default_factory=dict)
+    remembered: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+    cancelled: int = 0
+
+    async def _work(self):
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await trio.sleep(self.delay)
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+        finally:
+            self.under_way -= 1
+        if self.failure is not None:
+            raise self.failure
+
+    def _own(self, user):
+        return [view for owner, view in self.accounts.values() if owner == user.id]
+
+    def _find(self, user, account_id):
+        owner, view = self.accounts.get(account_id, (None, None))
+        if view is None or owner != user.id:
+            raise AccountNotFound
+        return view
+
+    async def remember(self, user):
+        self.remembered.append(user)
+
+    async def list_accounts(self, user):
+        await self._work()
+        return self._own(user)
+
+    async def get_account(self, user, account_id):
+        await self._work()
+        view = self._find(user, account_id)
+        return replace(view, folders=(FolderProgress("INBOX", 10, 4, 4096, False, "qresync"),))
+
+    async def connect(self, user, request):
+        self.requests.append(request)
+        await self._work()
+        if any(normalise_email(view.email) == normalise_email(request.email) for view in self._own(user)):
+            raise AlreadyConnected
+        if self.quota is not None and len(self._own(user)) >= self.quota:
+            raise QuotaReached(user.plan, self.quota)
+        if request.password.reveal() != RIGHT_PASSWORD:
+            fault = Fault(FaultKind.AUTH_FAILED, "The server refused the credentials.", disposition=Disposition.PARK)
+            raise VerificationFailed(Service.IMAP, fault)
+        view = AccountView(
+            id=uuid.uuid4(), email=request.email, name=request.name, imap=request.imap, smtp=request.smtp,
+            sync_status="pending", is_default=not self._own(user), created_at=SYNCED_AT, access="owner",
+            desired="running", state="starting", state_reason=None, state_code=None, last_synced_at=None,
+            last_contact_at=SYNCED_AT, retry_at=None,
+        )
+        self.accounts[view.id] = user.id, view
+        return view
+
+    async def disconnect(self, user, account_id):
+        await self._work()
+        view = self._find(user, account_id)
+        if view.is_default and self.campaigns:
+            raise CampaignsActive
+        del self.accounts[account_id]
+
+    async def sync_overview(self, user):
+        await self._work()
+        return [SyncOverview(view.id, view.email, view.last_synced_at, "syncing", 0) for view in self._own(user)]
+
+    async def sync_now(self, user, account_id):
+        await self._work()
+        own = self._own(user)
+        if account_id is None and own:
+            account_id = own[0].id
+        view = self._find(user, account_id)
+        return SyncRun(view.id, "queued", 3, SYNCED_AT)
