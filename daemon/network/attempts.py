@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from itertools import chain, zip_longest
 from typing import Final
@@ -21,6 +22,8 @@ STAGGER: Final = 0.25
 
 MOST_ATTEMPTS: Final = 8
 """Addresses tried in one dial: with the stagger, all of them have 13 of the 15 s a dial has."""
+
+Connect = Callable[[Address, int], Awaitable[socket.socket]]
 
 log = structlog.get_logger(__name__)
 
@@ -41,15 +44,21 @@ def in_order(addresses: Sequence[Address]) -> list[Address]:
     return [address for address in pairs if address is not None][:MOST_ATTEMPTS]
 
 
-async def connect_first(addresses: Sequence[Address], port: int) -> socket.socket | None:
-    """A connected non-blocking socket, or None when no address answered; the caller owns the deadline."""
+async def connect_first(
+    addresses: Sequence[Address], port: int, connect: Connect | None = None
+) -> socket.socket | None:
+    """A connected non-blocking socket, or None when no address answered; the caller owns the deadline.
+
+    *connect* connects to one address and raises OSError.
+    """
     order = in_order(addresses)
     race = _Race()
     try:
         async with trio.open_nursery() as nursery:
             for address in order:
                 failed = trio.Event()
-                nursery.start_soon(_attempt, race, address, port, failed, nursery.cancel_scope)
+                attempt = partial(connect or connect_one, address, port)
+                nursery.start_soon(_attempt, race, attempt, address, failed, nursery.cancel_scope)
                 with trio.move_on_after(STAGGER):  # a failure lets the next go at once
                     await failed.wait()
     except BaseException:
@@ -59,11 +68,17 @@ async def connect_first(addresses: Sequence[Address], port: int) -> socket.socke
     return race.winner
 
 
-async def _attempt(race: _Race, address: Address, port: int, failed: trio.Event, others: trio.CancelScope) -> None:
+async def _attempt(
+    race: _Race,
+    connect: Callable[[], Awaitable[socket.socket]],
+    address: Address,
+    failed: trio.Event,
+    others: trio.CancelScope,
+) -> None:
     try:
-        sock = await _connect(address, port)
+        sock = await connect()
     except OSError as exc:
-        log.debug("network.attempt_failed", address=str(address), port=port, error=_error_name(exc))
+        log.debug("network.attempt_failed", address=str(address), error=_error_name(exc))
         failed.set()
         return
     if race.winner is None:
@@ -73,7 +88,8 @@ async def _attempt(race: _Race, address: Address, port: int, failed: trio.Event,
         sock.close()  # two came in at the same moment
 
 
-async def _connect(address: Address, port: int) -> socket.socket:
+async def connect_one(address: Address, port: int) -> socket.socket:
+    """A connected non-blocking socket to exactly this address.  Raises OSError."""
     await trio.lowlevel.checkpoint()
     sock = socket.socket(_family(address), socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:

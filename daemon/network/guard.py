@@ -117,7 +117,9 @@ def targets(address: Address) -> Iterator[Address]:
         return
     yield address
     number = int(address)
-    if any(address in network for network in (_NAT64, _LOCAL_NAT64, _COMPATIBLE)):
+    # :: and ::1 lie among the IPv4-compatible addresses and are none (RFC 4291 section 2.5.5.1).
+    compatible = address in _COMPATIBLE and number > 1
+    if compatible or address in _NAT64 or address in _LOCAL_NAT64:
         yield IPv4Address(number & _LOWEST_32)
     if address in _LOCAL_NAT64:
         # With a prefix of 48 bits the IPv4 address lies around bits 64 to 71, which are zero.

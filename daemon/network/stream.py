@@ -33,7 +33,8 @@ class ByteStream(Protocol):
     async def receive_some(self, max_bytes: int) -> bytes:
         """Between 1 and *max_bytes* bytes; b"" once the other side has ended.
 
-        Raises trio.BrokenResourceError when the connection is lost, trio.ClosedResourceError after `aclose`.
+        Raises trio.BrokenResourceError when the connection is lost, trio.ClosedResourceError after `aclose`.  A reset
+        may read as an end: with TLS, Python does not tell them apart.
         """
         ...
 
@@ -73,7 +74,9 @@ class PlainSocket:
         if self._socket.fileno() < 0:
             raise trio.ClosedResourceError("the stream is closed")
         trio.lowlevel.notify_closing(self._socket)
-        return socket.socket(fileno=self._socket.detach())
+        sock = socket.socket(fileno=self._socket.detach())
+        sock.setblocking(False)  # a new object takes itself for a blocking one, whatever the descriptor is
+        return sock
 
     def _receive(self, max_bytes: int) -> bytes:
         size = self._socket.recv_into(_scratch[:max_bytes])

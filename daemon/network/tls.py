@@ -25,7 +25,7 @@ HANDSHAKE: Final = 15.0
 _WRONG_NAME: Final = frozenset({62, 64})
 _EXPIRED: Final = 10
 _NOT_YET: Final = 9
-_SELF_SIGNED: Final = frozenset({18, 19})
+_SELF_SIGNED: Final = 18
 
 _NO_COMMON_PROTOCOL: Final = frozenset({
     "UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "NO_SHARED_CIPHER",
@@ -81,9 +81,10 @@ def judge_handshake(exc: OSError) -> Fault:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return _parked(_certificate_sentence(exc.verify_code))
     if isinstance(exc, ssl.SSLError):
-        if exc.reason in _NO_COMMON_PROTOCOL:
+        reason = getattr(exc, "reason", None)  # absent where OpenSSL named none
+        if reason in _NO_COMMON_PROTOCOL:
             return _parked("The server offers only outdated encryption; TLS 1.2 or later is required.")
-        if exc.reason in _NOT_TLS:
+        if reason in _NOT_TLS:
             return _parked("The server does not speak TLS at this port.")
     return Fault(FaultKind.TLS_FAILED, "The connection was lost in the TLS handshake.")
 
@@ -95,7 +96,7 @@ def _certificate_sentence(verify_code: int) -> str:
         return "The server's certificate has expired."
     if verify_code == _NOT_YET:
         return "The server's certificate is not valid yet."
-    if verify_code in _SELF_SIGNED:
+    if verify_code == _SELF_SIGNED:
         return "The server's certificate is self-signed."
     return "The server's certificate is not issued by a trusted authority."
 
