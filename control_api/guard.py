@@ -31,9 +31,10 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -53,7 +54,7 @@ LINGER: Final = 2.0
 MAX_LINGER: Final = 4 << 20
 """Bytes discarded so: four times the largest body accepted by default."""
 
-_MAX_RECEIVE: Final = 1 << 16
+_MAX_RECEIVE: Final = 1 << 14  # bytes; also how far beyond its bound a head may come, for h11 looks after each read
 _Address = tuple[str, int] | None
 
 _REFUSALS: Final = {
@@ -68,10 +69,15 @@ class Http1(H11Protocol):
     """HTTP/1.1 only, refusing in the envelope."""
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Send; an answer that comes before the request has ended is the connection's last, and says so."""
+        """Send; an answer that comes before the request has ended is the connection's last, and says so.
+
+        So is any HTTP answer to a WebSocket handshake, which Hypercorn would leave open without a timeout.
+        """
         if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
             event = replace(event, headers=[*event.headers, (b"connection", b"close")])
         await super().stream_send(event)
+        if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
+            await self.send(Closed())
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Stay with HTTP/1.1, whatever the client would like to change to."""

@@ -93,7 +93,7 @@ class BoundedApp(QuartTrio):
 
         try:
             with self.gate.request():
-                if not scope["path"].startswith("/") and scope["path"] != "*":
+                if not _is_path(scope["path"]):
                     raise BadTarget
                 with trio.move_on_after(self.handler_timeout + BODY_TIMEOUT + SENDING) as whole:
                     await super().asgi_app(scope, receive, tracked)
@@ -139,6 +139,11 @@ class BoundedApp(QuartTrio):
                 **_who(),
             )
         return response
+
+
+def _is_path(text: str) -> bool:
+    """Whether a request target is a path here; the router would read `//mail/sync` as `/mail/sync`, a proxy would not."""
+    return text == "*" or (text.startswith("/") and not text.startswith("//"))
 
 
 def _route() -> str | None:
