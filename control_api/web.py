@@ -142,7 +142,7 @@ class BoundedApp(QuartTrio):
 
 
 def _is_path(text: str) -> bool:
-    """Whether a request target is a path here; the router would read `//mail/sync` as `/mail/sync`, a proxy would not."""
+    """Whether a request target is a path here; the router reads `//mail/sync` as `/mail/sync`, a proxy may not."""
     return text == "*" or (text.startswith("/") and not text.startswith("//"))
 
 

@@ -118,5 +118,4 @@ def call(app, document, make_session):
 async def listening(app, nursery):
     """The same API on a real socket: its address."""
     listener = Listener(app, "127.0.0.1:0", grace=0.5, head_timeout=1.0, send_timeout=1.0)
-    address = await nursery.start(lambda task_status: listener.serve(task_status=task_status))
-    return address
+    return await nursery.start(lambda task_status: listener.serve(task_status=task_status))

@@ -71,7 +71,8 @@ def test_the_plan_is_the_applications(metadata, plan):
 
 @pytest.mark.parametrize(("metadata", "name"), [
     ({"full_name": "Ada Lovelace"}, "Ada Lovelace"), ({"name": "Ada"}, "Ada"),
-    ({"full_name": " A\r\nB\u202e "}, "AB"), ({"full_name": "\0\n"}, "you@example.com"), ({"full_name": 3}, "you@example.com"),
+    ({"full_name": " A\r\nB\u202e "}, "AB"), ({"full_name": "\0\n"}, "you@example.com"),
+    ({"full_name": 3}, "you@example.com"),
     ({"full_name": "x" * 10_000}, "x" * 200), ([], "you@example.com"),
 ])
 def test_the_name_is_only_a_name(metadata, name):

@@ -41,7 +41,8 @@ async def test_another_reader_takes_it(document):
         schema = schemathesis.openapi.from_dict(document.document)
         return {result.ok().label for result in schema.get_all_operations()}
 
-    assert await trio.to_thread.run_sync(read) == {"GET /mail/accounts", "POST /mail/accounts", "GET /mail/accounts/{account_id}",
+    assert await trio.to_thread.run_sync(read) == {
+        "GET /mail/accounts", "POST /mail/accounts", "GET /mail/accounts/{account_id}",
                      "DELETE /mail/accounts/{account_id}", "GET /mail/sync", "POST /mail/sync"}
 
 
@@ -55,10 +56,12 @@ async def test_it_says_what_the_contract_says(document):
     assert (session["in"], session["name"]) == ("cookie", SESSION_COOKIE)
     listed = api["components"]["schemas"]["Account"]
     assert set(listed["required"]) == set(listed["properties"]) >= {
-        "id", "email", "name", "imap_host", "imap_port", "smtp_host", "smtp_port", "sync_status", "is_default", "created_at"}
+        "id", "email", "name", "imap_host", "imap_port", "smtp_host", "smtp_port", "sync_status", "is_default",
+        "created_at"}
     assert listed["properties"]["sync_status"]["enum"] == ["pending", "syncing", "synced", "error"]
     body = api["components"]["schemas"]["ConnectBody"]
-    assert set(body["required"]) == {"email", "imap_host", "imap_port", "smtp_host", "smtp_port", "username", "password"}
+    assert set(body["required"]) == {"email", "imap_host", "imap_port", "smtp_host", "smtp_port", "username",
+        "password"}
     assert body["properties"]["password"]["writeOnly"] is True
 
 

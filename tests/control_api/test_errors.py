@@ -49,7 +49,8 @@ def test_every_bare_fault_says_when_to_come_back(kind):
 
 @pytest.mark.parametrize("seconds", [1e300, math.inf, 0.0, -5.0])
 def test_the_pause_stays_within_reason(seconds):
-    assert 1 <= int(refusal_for(Fault(FaultKind.THROTTLED, "Slowly.", retry_after=seconds)).headers["Retry-After"]) <= 3600
+    refusal = refusal_for(Fault(FaultKind.THROTTLED, "Slowly.", retry_after=seconds))
+    assert 1 <= int(refusal.headers["Retry-After"]) <= 3600
 
 
 def test_every_named_exception_of_the_daemon_and_of_ours_is_in_the_table():
@@ -82,7 +83,9 @@ def test_method_not_allowed_names_the_methods():
     assert refusal_for(MethodNotAllowed(["POST", "GET"])).headers == {"Allow": "GET, POST"}
 
 
-@pytest.mark.parametrize("bug", [RuntimeError("password=hunter2"), KeyError("hunter2"), trio.TooSlowError(), ValueError()])
+@pytest.mark.parametrize("bug", [
+    RuntimeError("password=hunter2"), KeyError("hunter2"), trio.TooSlowError(), ValueError(),
+])
 def test_a_bug_is_500_and_tells_nothing(bug):
     refusal = check(refusal_for(bug))
     assert refusal.status == 500

@@ -1,12 +1,21 @@
 """When keys are fetched, kept and given up: exact times on a virtual clock, then the real endpoint misbehaving."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import trio
 
-from control_api.jwks import LAST_GOOD, LIFETIME, MAX_DOCUMENT, REFETCH_PAUSE, RETRY_PAUSE, KeysUnavailable
-from control_api.jwks import PublishedKeys, fetcher
+from control_api.jwks import (
+    LAST_GOOD,
+    LIFETIME,
+    MAX_DOCUMENT,
+    REFETCH_PAUSE,
+    RETRY_PAUSE,
+    KeysUnavailable,
+    PublishedKeys,
+    fetcher,
+)
 from tests.fix_jwks import signing_keys
 
 
@@ -161,7 +170,7 @@ async def test_an_endpoint_that_is_down_or_not_there(jwks_server):
 async def test_a_slow_endpoint_is_given_up(jwks_server, monkeypatch):
     monkeypatch.setattr("control_api.jwks.FETCH_TIMEOUT", 0.3)
     jwks_server.slow = 60.0
-    with pytest.raises(KeysUnavailable, match="timed_out|ReadTimeout"):
+    with pytest.raises(KeysUnavailable, match=r"timed_out|ReadTimeout"):
         await fetcher(jwks_server.url, None)()
 
 
@@ -185,6 +194,27 @@ async def test_answers_that_are_not_followed(nursery, head, reason):
     url = await serve_once(b"HTTP/1.1 " + head + b"\r\nConnection: close\r\n\r\n", nursery)
     with pytest.raises(KeysUnavailable, match=reason):
         await fetcher(url, None)()
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_endless_document_is_left_at_its_bound(nursery):
+    sent = 0
+
+    async def flood(stream):
+        nonlocal sent
+        await stream.receive_some(4096)
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            while True:
+                await stream.send_all(b" " * 65536)
+                sent += 65536
+        await stream.aclose()
+
+    listeners = await nursery.start(trio.serve_tcp, flood, 0)
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+    with pytest.raises(KeysUnavailable, match="document_too_large"):
+        await fetcher(url, None)()
+    assert sent < 50 * MAX_DOCUMENT     # what loopback's socket buffers swallow beyond it is not ours to bound
     nursery.cancel_scope.cancel()
 
 

@@ -17,7 +17,8 @@ ORIGINS = Origins.of(["HTTPS://App.Example.com", "http://localhost:3000"])
 @pytest.mark.parametrize(("headers", "token"), [
     ([], None), (["a=b"], None), (["sb-access-token=x.y.z"], "x.y.z"), (["a=b; sb-access-token=x ; c"], "x"),
     (["sb-access-token="], None), (["sb-access-token"], None), (["SB-ACCESS-TOKEN=x"], None),
-    (["a=b", "sb-access-token=t"], "t"), (["xsb-access-token=1; sb-access-token=2"], "2"), (["sb-access-token=a=b"], "a=b"),
+    (["a=b", "sb-access-token=t"], "t"), (["xsb-access-token=1; sb-access-token=2"], "2"),
+    (["sb-access-token=a=b"], "a=b"),
 ])
 def test_session_cookie(headers, token):
     assert session_token(headers) == token

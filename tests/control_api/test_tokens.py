@@ -133,7 +133,8 @@ async def test_signed_but_no_session(published, shared, jwks_server, claims, rea
 
 
 @pytest.mark.parametrize("token", [
-    "", ".", "..", "a.b", "a.b.c.d", "a b.c.d", "ä.b.c", '"a.b.c"', "a.b.c\n", "a=.b.c", "a" * 100_000, "a.b." + "c" * MAX_TOKEN,
+    "", ".", "..", "a.b", "a.b.c.d", "a b.c.d", "ä.b.c", '"a.b.c"', "a.b.c\n", "a=.b.c", "a" * 100_000,
+    "a.b." + "c" * MAX_TOKEN,
     encode(b"[" * 1400) + ".e30.AA", encode(b"{" * 20) + ".e30.AA", encode(b"\xff") + ".e30.AA", encode([]) + ".e30.AA",
     encode({"alg": ["HS256"]}) + ".e30.AA", "A.e30.AA", encode({"alg": "HS256", "x": "y" * 3000}) + ".e30.AA",
 ])
@@ -167,12 +168,15 @@ def test_only_sound_public_signature_keys_are_read(jwks_server):
     rsa, curve = (jwks_server.keys[alg].public_jwk() for alg in ("RS256", "ES256"))
     unusable = [
         {"kty": "oct", "k": encode(b"x" * 32), "alg": "HS256", "kid": "symmetric"},
-        rsa | {"kid": "private", "d": "AQAB"}, rsa | {"kid": "enc", "use": "enc"}, rsa | {"kid": "sign", "key_ops": ["sign"]},
-        rsa | {"kid": "no-alg", "alg": None}, rsa | {"kid": "wrong-alg", "alg": "HS256"}, rsa | {"kid": "ps", "alg": "PS256"},
+        rsa | {"kid": "private", "d": "AQAB"}, rsa | {"kid": "enc", "use": "enc"},
+        rsa | {"kid": "sign", "key_ops": ["sign"]},
+        rsa | {"kid": "no-alg", "alg": None}, rsa | {"kid": "wrong-alg", "alg": "HS256"},
+        rsa | {"kid": "ps", "alg": "PS256"},
         rsa | {"kid": "tiny", "n": encode(b"\xff" * 64)}, rsa | {"kid": "huge", "n": encode(b"\xff" * 20_000)},
         rsa | {"kid": "no-n", "n": None}, rsa | {"kid": ""}, rsa | {"kid": 7}, rsa | {"kid": "x" * 300},
         curve | {"kid": "curve", "crv": "P-384"}, curve | {"kid": "point", "x": encode(b"\1" * 32)},
-        curve | {"kid": "as-rsa", "alg": "RS256"}, {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "alg": "EdDSA", "x": "AA"},
+        curve | {"kid": "as-rsa", "alg": "RS256"},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "alg": "EdDSA", "x": "AA"},
         rsa | {"kid": "twice"}, curve | {"kid": "twice"}, "text", None, {}, [],
     ]
     keys = read_key_set(json.dumps({"keys": [*unusable, rsa, curve]}).encode())
@@ -181,7 +185,8 @@ def test_only_sound_public_signature_keys_are_read(jwks_server):
 
 
 @pytest.mark.parametrize("document", [
-    b"", b"[]", b"{}", b"null", b'{"keys": {}}', b"<html>", b"\xff", b"[" * 100_000, json.dumps({"keys": [{}] * 65}).encode(),
+    b"", b"[]", b"{}", b"null", b'{"keys": {}}', b"<html>", b"\xff", b"[" * 100_000,
+    json.dumps({"keys": [{}] * 65}).encode(),
 ])
 def test_no_key_sets(document):
     with pytest.raises(BadKeySet):
