@@ -30,7 +30,7 @@ Time = Annotated[
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 
 class Done(_Answer):
