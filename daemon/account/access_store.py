@@ -126,6 +126,12 @@ async def is_connected(conn: Conn, user_id: str, email_normal: str) -> bool:
     return await cursor.fetchone() is not None
 
 
+async def exists(conn: Conn, account_id: UUID) -> bool:
+    """Whether there is an account of this id."""
+    cursor = await conn.execute("SELECT 1 FROM accounts WHERE id = %s", (account_id,))
+    return await cursor.fetchone() is not None
+
+
 async def count_owned(conn: Conn, user_id: str) -> int:
     """How many accounts the user has connected; shared ones are their owners'."""
     cursor = await conn.execute(

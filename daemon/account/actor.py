@@ -10,6 +10,7 @@ the transition table.  It acts on the sync child only through the supervisor: wa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -48,7 +49,7 @@ class SyncControl(Protocol):
 class AccountActor:
     """One account's state and mailbox, for one life of its tree."""
 
-    __slots__ = ("_control", "_load", "_logged_in", "_store", "account_id", "mailbox", "row", "state")
+    __slots__ = ("_control", "_logged_in", "_store", "account_id", "heard_at", "mailbox", "row", "state")
 
     def __init__(
         self, store: Store, row: AccountRow, *, control: SyncControl, logged_in: Callable[[], None]
@@ -59,6 +60,9 @@ class AccountActor:
         self.account_id: UUID = row.id
         self.row = row
         self.state = State(row.state)
+        self.heard_at: float | None = None
+        """When its server last proved it to be up to date, Unix time."""
+
         self.mailbox: Mailbox[Command] = Mailbox(CAPACITY)
 
     def tell(self, command: Command) -> None:
@@ -136,6 +140,7 @@ class AccountActor:
 
     async def _caught_up(self, done: CaughtUp) -> None:
         self.state = next_state(self.state, Event.CAUGHT_UP)
+        self.heard_at = time.time()
 
         async def work(conn: Conn) -> bool:
             first = await accounts_store.set_caught_up(

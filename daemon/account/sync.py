@@ -24,6 +24,7 @@ from daemon.imap.folder_sync import FolderSync, FolderSyncConfig
 from daemon.imap.open import open_session
 from daemon.imap.session import Session
 from daemon.network import Dialer, Endpoint
+from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 
 from .commands import Attempting, CaughtUp, Command, LoggedIn
@@ -137,10 +138,11 @@ class SyncChild:
 
     async def _synchronise(self, sync: FolderSync) -> Tally:
         cursor = sync.record.folder.cursor
-        if cursor is not None and cursor.complete:
-            return await sync.run()
-        async with self._pacing.first_syncs:
-            return await sync.run()
+        with metrics.sync_seconds.time():
+            if cursor is not None and cursor.complete:
+                return await sync.run()
+            async with self._pacing.first_syncs:
+                return await sync.run()
 
     def _period(self, session: Session) -> float:
         return self._config.idle_renewal if session.can_idle else self._config.poll
@@ -158,8 +160,9 @@ class SyncChild:
                 await session.noop()
                 news = session.take_news()
             if news:
-                tally = Tally()
+                heard, tally = session.wire.heard_at, Tally()
                 await sync.take(news, tally)
+                metrics.push_seconds.observe(trio.current_time() - heard)
                 left = max(0.0, until - trio.current_time())
                 self._tell(CaughtUp(tally.new, left + proof - period, served=False))
 

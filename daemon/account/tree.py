@@ -121,6 +121,12 @@ class AccountTree:
         """The account's state, None before its row was read."""
         return self._actor.state if self._actor is not None else None
 
+    @property
+    def heard_at(self) -> float | None:
+        """When a watched account last proved to be up to date, Unix time; None while it is not watched."""
+        actor = self._actor
+        return actor.heard_at if actor is not None and actor.state is State.WATCHING else None
+
     def request_stop(self) -> None:
         """Ask the tree to end; does not wait."""
         if self._supervisor is not None:

@@ -1,8 +1,8 @@
 """The SQL of nodes and claims.  Only the database's clock counts.
 
 A claim holds while its owner's row in `nodes` is fresh: one update a heartbeat for all accounts of a node.  Claims are
-updated here and nowhere else.  Taking over waits for nobody: a claim whose owner is just writing (FOR SHARE) is skipped,
-and taken in the next round.
+updated here and nowhere else.  Taking over waits for nobody: a claim whose owner is just writing (FOR SHARE) is
+skipped, and taken in the next round.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every ROUND, or as soon as somebody nudges:
 
-    heartbeat (when due) ──► requests for our accounts ──► claim what is free, up to our share ──► give back a surplus
-                                                                     └──► start what we have, stop what we have not
+    requests for our accounts ──► claim what is free, up to our share ──► give back a surplus
+                                            └──► start what we have, stop what we have not
 
 The database is the truth: an account started here is one whose claim names this node and this epoch; any other is
 stopped.  A nudge is a hint from the API in this process; other nodes notice within a round.
@@ -15,14 +15,16 @@ gate, and is fenced.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 import trio
@@ -50,6 +52,10 @@ CLAIM_AT_ONCE: Final = 250
 TIDY_EVERY: Final = 600.0
 """Seconds between removals of rows that nobody needs."""
 
+STUCK: Final = 120.0
+"""Seconds without a round, while the database answers, after which this process is no use: stopping a hundred trees
+that have to be abandoned takes 20."""
+
 STOP_AT_ONCE: Final = 100
 """Trees stopped at the same time."""
 
@@ -67,12 +73,17 @@ class FleetStatistics:
     lost: int
     """Accounts stopped because another node has them."""
 
+    oldest_proof: float | None
+    """When the watched account that was heard least recently was last heard, Unix time; None without any."""
+
 
 class Fleet:
     """The accounts of one node."""
 
-    def __init__(self, runtime: Runtime, *, capacity: int, ttl: float, version: str) -> None:
-        self.node = uuid4()
+    def __init__(
+        self, runtime: Runtime, *, node: UUID, capacity: int, ttl: float, version: str, migrated: trio.Event
+    ) -> None:
+        self.node = node
         self._runtime = runtime
         self._database: Database = runtime.database
         self._capacity = capacity
@@ -82,8 +93,11 @@ class Fleet:
         self._trees: dict[UUID, AccountTree] = {}
         self._dynamic = DynamicSupervisor("fleet", max_children=capacity + STOP_AT_ONCE, observers=(self._observe,))
         self._nudged = trio.Event()
-        self._next_beat = self._next_tidy = 0.0
+        self._migrated = migrated
+        self._joined = trio.Event()
+        self._next_tidy = 0.0
         self._rounds = self._claimed = self._lost = 0
+        self._round_at = math.inf  # none is due before the node has joined
 
     def nudge(self) -> None:
         """There is something new in the database: look now."""
@@ -92,20 +106,21 @@ class Fleet:
     def statistics(self) -> FleetStatistics:
         """This node's accounts now."""
         states = Counter(tree.state.value for tree in self._trees.values() if tree.state is not None)
-        return FleetStatistics(self.node, len(self._trees), states, self._rounds, self._claimed, self._lost)
+        proofs = [tree.heard_at for tree in self._trees.values() if tree.heard_at is not None]
+        oldest = min(proofs, default=None)
+        return FleetStatistics(self.node, len(self._trees), states, self._rounds, self._claimed, self._lost, oldest)
+
+    @property
+    def turning(self) -> bool:
+        """Whether rounds are made: the last one ended not longer ago than any round should take."""
+        return trio.current_time() - self._round_at < STUCK
 
     # -- children of the root ------------------------------------------------------------------------------------------
 
-    async def run_accounts(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run_accounts(self, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED) -> None:
         """The dynamic supervisor of the accounts."""
         self._trees.clear()
-
-        async def ready() -> None:
-            task_status.started()
-
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._dynamic.run)
-            await ready()
+        await self._dynamic.run(task_status=task_status)
 
     def stop_accounts(self) -> None:
         """Ask all accounts to end; does not wait."""
@@ -113,10 +128,14 @@ class Fleet:
 
     async def run_membership(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be a node: registered before any account runs, and gone after the last one has ended."""
-        await self._database.run(self._beat)
         task_status.started()
+        await self._migrated.wait()
+        await self._database.run(self._beat)
+        self._joined.set()
         try:
-            await trio.sleep_forever()
+            while True:
+                await trio.sleep(self._ttl / BEATS)
+                await self._database.run(self._beat)
         finally:
             with trio.move_on_after(3.0, shield=True) as scope:  # or the claims expire by themselves
                 given = await self._database.run(partial(claims_store.leave, node_id=self.node), patience=2.0)
@@ -127,9 +146,11 @@ class Fleet:
     async def run_rounds(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reconcile until cancelled."""
         task_status.started()
+        await self._joined.wait()
         while True:
             await self._round()
             self._rounds += 1
+            self._round_at = trio.current_time()
             with trio.move_on_after(ROUND):
                 await self._nudged.wait()
             self._nudged = trio.Event()
@@ -138,9 +159,6 @@ class Fleet:
 
     async def _round(self) -> None:
         now = trio.current_time()
-        if now >= self._next_beat:
-            self._next_beat = now + self._ttl / BEATS
-            await self._database.run(self._beat)
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY_EVERY
             await self._database.run(claims_store.tidy)
@@ -203,10 +221,8 @@ class Fleet:
         await self._database.run(partial(claims_store.release, claims=claims))
 
     async def _end(self, tree: AccountTree) -> None:
-        try:
+        with suppress(NoSuchChild):  # it ended by itself
             await self._dynamic.stop_child(str(tree.account_id))
-        except NoSuchChild:
-            pass  # it ended by itself
         self._trees.pop(tree.account_id, None)
 
     def _deliver(self, requests: list[tuple[UUID, str]]) -> None:

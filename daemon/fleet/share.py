@@ -29,8 +29,8 @@ def fair_share(accounts: int, capacities: Sequence[int], mine: int) -> int:
 
 
 RELEASE_AT_ONCE = 50
-"""Accounts given back in one round: a node that joins gets its share within seconds, and no provider meets the logins of
-a whole fleet in one."""
+"""Accounts given back in one round: a node that joins gets its share within seconds, and no provider meets the logins
+of a whole fleet in one."""
 
 
 def surplus(running: int, share: int) -> int:

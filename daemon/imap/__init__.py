@@ -1,1 +1,10 @@
+"""IMAP, from bytes to a folder that equals the server's.
 
+wire ──► responses, parse ──► conversation ──► session        bytes, lines, one command and its answers
+selected, fetched, news, search, uidset                       what answers mean; pure and bounded
+open, authenticate, capabilities                              one deadline from the name to the login
+faults                                                        the one table from a server's words to our faults
+bridge                                                        IMAPClient on the same connection, for rare commands
+plan ──► folder_sync ──► fetching ──► folder_record           what to do (pure), doing it, storing it
+folders, folders_store                                        LIST; the SQL of folders
+"""

@@ -20,6 +20,7 @@ from daemon.messages.incoming import FlagChange
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim
+from daemon.telemetry import metrics
 
 from . import folders_store
 from .fetching import Batch, Window
@@ -121,6 +122,9 @@ class FolderRecord:
 
         stored = await self._store.run(work)
         self.folder = replace(self.folder, cursor=cursor)
+        metrics.messages_stored.labels("new" if arrived else "backfill").inc(stored)
+        metrics.bytes_stored.inc(sum(len(piece) for message in batch.messages for piece in message.pieces))
+        metrics.messages_skipped.inc(len(batch.skipped))
         return stored
 
     async def move(self, cursor: Cursor) -> None:
@@ -177,6 +181,7 @@ class FolderRecord:
         """Take the folder down the ladder for good."""
         log.warning("folder.demoted", folder=self.name, to=to.value, reason=reason)
         await self._store.run(partial(folders_store.demote, folder_id=self.folder.id, to=to, reason=reason))
+        metrics.folders_demoted.labels(to.value).inc()
         self.folder = replace(self.folder, demoted=to)
 
     async def finish(self, method: Method, *, settled: bool) -> None:

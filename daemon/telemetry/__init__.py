@@ -1,1 +1,4 @@
+"""What the operator sees: metrics, logs, and systemd's notification protocol.
 
+`metrics` declares every metric once, `logs` sets up the log, `systemd` speaks sd_notify and keeps the watchdog alive.
+"""

@@ -79,7 +79,7 @@ class KeyRing:
 
 
 def _is_credential(path: Path) -> bool:
-    """systemd's credentials are readable by the unit's user only, whatever their mode bits say."""
+    """Systemd's credentials are readable by the unit's user only, whatever their mode bits say."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     return bool(directory) and path.resolve().is_relative_to(Path(str(directory)).resolve())
 

@@ -1,0 +1,162 @@
+"""The header fields that a list of mail shows, read fast and without believing any of them.
+
+The standard parser with its modern policy needs 628 µs a message, the old one 108 µs; a first sync can afford neither.
+So the fields wanted are cut out of the header block by one expression, and only what is encoded (RFC 2047) or unusual
+goes to the standard library.  Nothing here raises: a field that cannot be read is empty, and the raw message is stored
+byte for byte beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.errors import HeaderParseError
+from email.header import decode_header
+from email.utils import getaddresses, parsedate_to_datetime
+from typing import Final
+
+MAX_HEADER: Final = 256 << 10
+"""Bytes of the header block that are looked at; Exchange takes 256 KiB, Postfix 100 KiB."""
+
+MAX_TEXT: Final = 2_000
+"""Characters kept of a subject or name: RFC 5322 section 2.1.1 limits a line to 998, and subjects may be folded."""
+
+MAX_ADDRESSES: Final = 200
+"""Addresses kept of one field."""
+
+MAX_REFERENCES: Final = 100
+"""Identifiers kept of References, the newest: RFC 5322 sets no limit, threads of thousands exist."""
+
+_MAX_FIELD: Final = 16 << 10  # bytes of one field looked at: the standard library's parsers are not linear
+
+_SIMPLE: Final = 400  # characters of a field that may hold just one address: a name and an address, each bounded
+
+_FIELDS: Final = re.compile(
+    rb"^(subject|from|to|cc|bcc|reply-to|date|message-id|in-reply-to|references|content-type)[ \t]*:[ \t]*"
+    rb"([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_END: Final = re.compile(rb"\r?\n\r?\n")
+_FOLD: Final = re.compile(r"\r?\n[ \t]+")
+_ATOM: Final = r'[^\s<>"(),:;@\\]+'
+_ONE_ADDRESS: Final = re.compile(rf'(?:"?([^"<>(),:;@\\]*)"?[ ]*)?<({_ATOM}@{_ATOM})>|({_ATOM}@{_ATOM})')
+_IDENTIFIER: Final = re.compile(r"<([^<>\s]{1,995})>")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+
+Address = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What a list shows of a message."""
+
+    subject: str
+    sender: list[Address]
+    to: list[Address]
+    cc: list[Address]
+    bcc: list[Address]
+    reply_to: list[Address]
+    date: datetime | None
+    message_id: str | None
+    in_reply_to: str | None
+    references: list[str]
+    multipart: bool
+
+
+def read_headers(message: bytes) -> Headers:
+    """Read the fields of a message, or of its beginning; never raises for what the bytes are."""
+    head = message[:MAX_HEADER]
+    end = _END.search(head)
+    block = head[: end.start()] if end else head
+    fields: dict[bytes, str] = {}
+    for match in _FIELDS.finditer(block):
+        name = match[1].lower()
+        if name not in fields:  # the first of several: what a reader of the message is shown
+            fields[name] = _text(match[2][:_MAX_FIELD])
+    get = fields.get
+    return Headers(
+        subject=_clean(_decoded(get(b"subject", ""))),
+        sender=_addresses(get(b"from", "")),
+        to=_addresses(get(b"to", "")),
+        cc=_addresses(get(b"cc", "")),
+        bcc=_addresses(get(b"bcc", "")),
+        reply_to=_addresses(get(b"reply-to", "")),
+        date=_date(get(b"date", "")),
+        message_id=_identifier(get(b"message-id", "")),
+        in_reply_to=_identifier(get(b"in-reply-to", "")),
+        references=_IDENTIFIER.findall(_UNPRINTABLE.sub("", get(b"references", "")))[-MAX_REFERENCES:],
+        multipart=get(b"content-type", "").lstrip()[:10].lower() == "multipart/",
+    )
+
+
+def has_attachment(message: bytes, headers: Headers) -> bool:
+    """Whether some part says that it is an attachment (RFC 2183); only multiparts are looked at."""
+    return headers.multipart and b"content-disposition: attachment" in message.lower()
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = raw.decode("ascii")
+    except UnicodeDecodeError:
+        try:
+            text = raw.decode("utf-8")  # RFC 6532; what is not UTF-8 is most often Latin-1
+        except UnicodeDecodeError:
+            text = raw.decode("latin-1")
+    return _FOLD.sub(" ", text) if "\n" in text else text
+
+
+def _decoded(text: str) -> str:
+    """RFC 2047's encoded words; a broken one stays as it is."""
+    if "=?" not in text:
+        return text
+    try:
+        parts = decode_header(text)
+    except (HeaderParseError, ValueError):
+        return text
+    out = []
+    for data, charset in parts:
+        if isinstance(data, str):
+            out.append(data)
+            continue
+        try:
+            out.append(data.decode(charset or "latin-1", "replace"))
+        except (LookupError, ValueError):  # an unknown charset, or one that is no text encoding
+            out.append(data.decode("latin-1"))
+    return "".join(out)
+
+
+def _clean(text: str) -> str:
+    """What PostgreSQL and JSON can hold: no NUL, no control characters, no half surrogates."""
+    return _UNPRINTABLE.sub("", text.replace("\t", " ")).strip()[:MAX_TEXT]
+
+
+def _addresses(text: str) -> list[Address]:
+    if not text:
+        return []
+    if len(text) <= _SIMPLE and (match := _ONE_ADDRESS.fullmatch(text.strip())):  # nine of ten fields hold just one
+        return [{"name": _clean(_decoded((match[1] or "").strip())), "email": _clean(match[2] or match[3])}]
+    try:
+        pairs = getaddresses([text])
+    except (ValueError, IndexError, RecursionError):
+        return []
+    return [{"name": _clean(_decoded(n)), "email": _clean(e)} for n, e in pairs[:MAX_ADDRESSES] if e]
+
+
+def _identifier(text: str) -> str | None:
+    match = _IDENTIFIER.search(text)
+    found = match[1] if match else text.strip()[:995]
+    return _UNPRINTABLE.sub("", found) or None
+
+
+def _date(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        if date.tzinfo is None:  # "-0000": the time is UTC, where it was is not told (RFC 5322 section 3.3)
+            date = date.replace(tzinfo=UTC)
+        date = date.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return date if 1970 <= date.year <= 9000 else None

@@ -1,0 +1,147 @@
+"""The SQL of placements: flags, disappearances, and the grace in which a disappearance may turn out to be a move."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from daemon.storage.connection import Conn
+
+from .incoming import FlagChange
+
+GRACE = 120.0
+"""Seconds that a vanished placement is kept: the same message may turn up in another folder (a move seen in two steps);
+the field's experience is two minutes."""
+
+
+async def apply_flags(conn: Conn, folder_id: int, changes: Iterable[FlagChange]) -> int:
+    """Set the flags of stored messages; of others nothing is said.  The number of placements that changed.
+
+    A message that was thought gone and is spoken of again is there.
+    """
+    changes = list(changes)
+    if not changes:
+        return 0
+    # text[] of differing lengths do not fit one array parameter: one literal a row.
+    cursor = await conn.execute(
+        "UPDATE placements p SET flags = c.flags::text[], modseq = greatest(c.modseq, p.modseq), vanished_at = NULL"
+        " FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS c (uid, flags, modseq)"
+        " WHERE p.folder_id = %s AND p.uid = c.uid"
+        " AND (p.flags IS DISTINCT FROM c.flags::text[] OR p.vanished_at IS NOT NULL"
+        "  OR (c.modseq IS NOT NULL AND p.modseq IS DISTINCT FROM greatest(c.modseq, p.modseq)))",
+        (
+            [change.uid for change in changes],
+            [_array_literal(change.flags) for change in changes],
+            [change.modseq for change in changes],
+            folder_id,
+        ),
+    )
+    return cursor.rowcount
+
+
+async def vanish(conn: Conn, folder_id: int, ranges: Sequence[range]) -> int:
+    """Mark what lies in these ranges of UIDs as gone; how many placements that were."""
+    if not ranges:
+        return 0
+    cursor = await conn.execute(
+        "UPDATE placements p SET vanished_at = now() FROM unnest(%s::bigint[], %s::bigint[]) AS r (low, high)"
+        " WHERE p.folder_id = %s AND p.vanished_at IS NULL AND p.uid BETWEEN r.low AND r.high",
+        (*_bounds(ranges), folder_id),
+    )
+    return cursor.rowcount
+
+
+async def count_in(conn: Conn, folder_id: int, ranges: Sequence[range]) -> int:
+    """How many live placements lie in these ranges."""
+    cursor = await conn.execute(
+        "SELECT count(DISTINCT p.uid) FROM unnest(%s::bigint[], %s::bigint[]) AS r (low, high)"
+        " JOIN placements p ON p.folder_id = %s AND p.uid BETWEEN r.low AND r.high WHERE p.vanished_at IS NULL",
+        (*_bounds(ranges), folder_id),
+    )
+    return int((await cursor.fetchone() or (0,))[0])
+
+
+async def live_count(conn: Conn, folder_id: int) -> int:
+    """How many messages the folder holds in the store."""
+    cursor = await conn.execute(
+        "SELECT count(*) FROM placements WHERE folder_id = %s AND vanished_at IS NULL", (folder_id,)
+    )
+    return int((await cursor.fetchone() or (0,))[0])
+
+
+async def live_uids(conn: Conn, folder_id: int) -> array[int]:
+    """The UIDs that the store holds, ascending: 4 bytes each."""
+    found = array("I")
+    async with conn.cursor(binary=True) as cursor:
+        await cursor.execute(
+            "SELECT uid FROM placements WHERE folder_id = %s AND vanished_at IS NULL ORDER BY uid", (folder_id,)
+        )
+        while rows := await cursor.fetchmany(10_000):
+            found.extend(row[0] for row in rows)
+    return found
+
+
+async def supersede(conn: Conn, folder_id: int, uidvalidity: int) -> None:
+    """UIDVALIDITY has changed: no UID means anything any more; keep the messages to be recognised."""
+    await conn.execute(
+        "INSERT INTO former_placements (folder_id, message_id, uidvalidity)"
+        " SELECT DISTINCT folder_id, message_id, %s::bigint FROM placements"
+        " WHERE folder_id = %s AND vanished_at IS NULL ON CONFLICT DO NOTHING",
+        (uidvalidity, folder_id),
+    )
+    await conn.execute("DELETE FROM placements WHERE folder_id = %s", (folder_id,))
+    await conn.execute("DELETE FROM skipped_messages WHERE folder_id = %s", (folder_id,))
+
+
+async def forget_former(conn: Conn, folder_id: int) -> int:
+    """The resync is complete: what was not recognised is gone.  How many messages that were."""
+    cursor = await conn.execute("DELETE FROM former_placements WHERE folder_id = %s RETURNING message_id", (folder_id,))
+    return await _drop_unplaced(conn, [row[0] for row in await cursor.fetchall()])
+
+
+async def reap(conn: Conn, folder_id: int, limit: int = 1000) -> int:
+    """Remove placements whose grace is over, and messages that then lie nowhere.  How many messages went."""
+    cursor = await conn.execute(
+        "DELETE FROM placements WHERE (folder_id, uid) IN (SELECT folder_id, uid FROM placements"
+        " WHERE folder_id = %s AND vanished_at < now() - make_interval(secs => %s) LIMIT %s) RETURNING message_id",
+        (folder_id, GRACE, limit),
+    )
+    return await _drop_unplaced(conn, [row[0] for row in await cursor.fetchall()])
+
+
+async def record_skipped(conn: Conn, folder_id: int, uidvalidity: int, uids: Iterable[tuple[int, str]]) -> None:
+    """Remember messages that could not be read, with the reason."""
+    for uid, reason in uids:
+        await conn.execute(
+            "INSERT INTO skipped_messages (folder_id, uidvalidity, uid, reason) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (folder_id, uid) DO UPDATE SET reason = excluded.reason, seen_at = now()",
+            (folder_id, uidvalidity, uid, reason[:500]),
+        )
+
+
+async def skipped_uids(conn: Conn, folder_id: int) -> array[int]:
+    """The UIDs that were skipped: they are on the server and not in the store, and that is no difference."""
+    cursor = await conn.execute("SELECT uid FROM skipped_messages WHERE folder_id = %s ORDER BY uid", (folder_id,))
+    return array("I", [row[0] for row in await cursor.fetchall()])
+
+
+async def _drop_unplaced(conn: Conn, message_ids: Sequence[UUID]) -> int:
+    if not message_ids:
+        return 0
+    cursor = await conn.execute(
+        "DELETE FROM messages m WHERE id = ANY(%s)"
+        " AND NOT EXISTS (SELECT 1 FROM placements p WHERE p.message_id = m.id)"
+        " AND NOT EXISTS (SELECT 1 FROM former_placements f WHERE f.message_id = m.id)",
+        (list(message_ids),),
+    )
+    return cursor.rowcount
+
+
+def _bounds(ranges: Sequence[range]) -> tuple[list[int], list[int]]:
+    return [span[0] for span in ranges if span], [span[-1] for span in ranges if span]
+
+
+def _array_literal(items: Sequence[str]) -> str:
+    """A PostgreSQL array literal: every element quoted, so that no flag's name can be syntax."""
+    return "{" + ",".join('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items) + "}"

@@ -1,0 +1,109 @@
+"""A message and its addresses in the form that goes over the wire, and what they ask of a server.  Pure.
+
+Lines end in CRLF and in nothing else: a bare CR or LF that one server passes and the next takes for a line end is how
+mail is smuggled past checks.  Addresses come from stored rows, so a bad one is a refusal of that recipient, never an
+error that stops the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import idna
+from aiosmtplib.email import parse_address
+from aiosmtplib.protocol import PERIOD_REGEX, normalize_message_line_endings
+
+from .replies import Reply
+
+END: Final = b".\r\n"
+"""What ends a message (RFC 5321 section 4.1.1.4); the payload before it ends with CRLF."""
+
+MAX_PATH: Final = 254
+"""Characters of an address: RFC 5321 section 4.5.3.1.3 allows 256 octets with the brackets."""
+
+MAX_LOCAL: Final = 64
+"""Octets of what stands before the @ (RFC 5321 section 4.5.3.1.1)."""
+
+_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f-\xa0<>]")
+
+TOO_LARGE: Final = Reply(552, "5.3.4", "The message is larger than the server takes.", local=True)
+NO_EIGHT_BIT: Final = Reply(554, "5.6.3", "The server takes no messages with 8-bit text.", local=True)
+NO_UTF8: Final = Reply(553, "5.6.7", "The server takes no international addresses.", local=True)
+BAD_SENDER: Final = Reply(553, "5.1.7", "The sender is not an address that can be used.", local=True)
+BAD_RECIPIENT: Final = Reply(553, "5.1.3", "This is not an address that can be sent to.", local=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A message as it is sent."""
+
+    data: bytes
+    """CRLF line ends, leading dots doubled, without `END`."""
+    size: int
+    """Octets by RFC 1870's count: CRLF line ends, dots not doubled."""
+    eight_bit: bool
+    """Whether any octet is above 127."""
+    utf8_header: bool
+    """Whether the header has one, which takes SMTPUTF8 (RFC 6531 section 3.1)."""
+
+
+def payload(message: bytes) -> Payload:
+    """Bring a message into its wire form; some 10 ms a megabyte, so large ones belong in a thread."""
+    plain = normalize_message_line_endings(message)
+    data = PERIOD_REGEX.sub(b"..", plain)
+    header = plain[: plain.find(b"\r\n\r\n")] if b"\r\n\r\n" in plain else plain
+    return Payload(data, len(plain), not plain.isascii(), not header.isascii())
+
+
+def mailbox(address: str) -> str | None:
+    """*address* as it stands in MAIL or RCPT: the domain as A-labels where nothing else is international.
+
+    None for one that is no address.  The empty address is for MAIL only, and the caller's business.
+    """
+    local, at, domain = address.rpartition("@")
+    if not at or not local or not domain or len(address) > MAX_PATH or _FORBIDDEN.search(address):
+        return None
+    if len(local.encode("utf-8", "replace")) > MAX_LOCAL:
+        return None
+    try:
+        if local.isascii() and not domain.isascii():
+            address = f"{local}@{idna.encode(domain, uts46=True).decode('ascii')}"
+        address.encode("utf-8")  # a lone surrogate is none
+        # It must be one address as it stands, with no name, comment or route that a parser would drop.
+        return address if parse_address(address) == address else None
+    except ValueError:  # idna's and Unicode's errors are ValueErrors too
+        return None
+
+
+def refuse(sender: str, content: Payload, extensions: Mapping[str, str]) -> Reply | None:
+    """Why the server could not take this message at all, by what it announced; None if it might."""
+    limit = size_limit(extensions)
+    if limit is not None and content.size > limit:
+        return TOO_LARGE
+    if (content.utf8_header or not sender.isascii()) and "smtputf8" not in extensions:
+        return NO_UTF8
+    if content.eight_bit and "8bitmime" not in extensions and "smtputf8" not in extensions:
+        return NO_EIGHT_BIT
+    return None
+
+
+def mail_options(addresses: Iterable[str], content: Payload, extensions: Mapping[str, str]) -> list[str]:
+    """The parameters of MAIL (RFC 1870, RFC 6152, RFC 6531), as far as they were announced."""
+    options = []
+    if "size" in extensions:
+        options.append(f"SIZE={content.size}")
+    if content.eight_bit and "8bitmime" in extensions:
+        options.append("BODY=8BITMIME")
+    if content.utf8_header or not all(address.isascii() for address in addresses):
+        options.append("SMTPUTF8")
+    return options
+
+
+def size_limit(extensions: Mapping[str, str]) -> int | None:
+    """The largest message that the server announced; None for no limit (RFC 1870 section 4: 0 is none too)."""
+    text = extensions.get("size", "").strip()
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
+    return limit or None

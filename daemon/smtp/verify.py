@@ -1,0 +1,36 @@
+"""Do these credentials log in?  Asked before an account is saved, for a stranger who names the server."""
+
+from __future__ import annotations
+
+import trio
+
+from daemon.errors import Fault, FaultKind
+from daemon.network import Dialer, Endpoint
+from daemon.vault.secret import Secret
+
+from .session import LOCAL_NAME, Timeouts, open_submission
+
+
+async def verify_login(
+    dialer: Dialer,
+    endpoint: Endpoint,
+    username: str,
+    password: Secret,
+    *,
+    deadline: float = 60.0,
+    local_hostname: str = LOCAL_NAME,
+) -> frozenset[str]:
+    """Log in and out once, all within *deadline* seconds; what the server announced, in lower case.
+
+    Raises as `open_submission` does.
+    """
+    ends = trio.current_time() + deadline
+    extensions: frozenset[str] | None = None
+    with trio.move_on_at(ends):
+        async with open_submission(
+            dialer, endpoint, username, password, local_hostname=local_hostname, timeouts=Timeouts(login=deadline)
+        ) as submission:
+            extensions = submission.extensions
+    if extensions is None:
+        raise Fault(FaultKind.UNAVAILABLE, f"The mail server did not finish the login within {deadline:g} seconds.")
+    return extensions
