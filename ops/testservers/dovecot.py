@@ -261,7 +261,7 @@ class Dovecot:
         self._owner.own(conf)
         process = ServerProcess(
             [find_program("dovecot", "dovecot-imapd"), "-F", "-c", str(conf)],
-            log=self.base / "dovecot.log", owner=self._owner, cwd=self.base, name="dovecot")
+            log=self.base / "dovecot.log", owner=self._owner, directory=self.base, name="dovecot")
         try:
             self._owner.own(self.base / "dovecot.log")
             process.wait_until(lambda: answers(ports.imap, b"* OK"))

@@ -6,7 +6,6 @@ imaplib is the standard library's, slow and plain, and shares no code with the d
 import hashlib
 import imaplib
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ _BATCH = 250
 
 _FETCHED = re.compile(rb"(\d+) \((.*)\{(\d+)\}$", re.DOTALL)
 _FLAGS = re.compile(rb"FLAGS \(([^)]*)\)")
+_UIDVALIDITY = re.compile(rb"UIDVALIDITY (\d+)")
 _UID = re.compile(rb"UID (\d+)")
 _SIZE = re.compile(rb"RFC822\.SIZE (\d+)")
 
@@ -97,11 +97,24 @@ def move(client: imaplib.IMAP4, folder: str, uids: Iterable[int], to: str) -> No
 
 
 def recreate(client: imaplib.IMAP4, folder: str) -> None:
-    """Delete and create a folder; its UIDVALIDITY must differ after. Raises `CommandRefused`."""
-    client.delete(quoted(folder))
-    # UIDVALIDITY is the time in seconds where nothing else keeps it apart (RFC 3501 section 2.3.1.1 suggests so).
-    time.sleep(1.0)
+    """Delete and create a folder. Raises `CommandRefused`, also when its UIDVALIDITY is the same after.
+
+    Dovecot counts UIDVALIDITY up where the time in seconds would give the same again.
+    """
+    before = uidvalidity(client, folder)
+    check(client.delete(quoted(folder)))
     check(client.create(quoted(folder)))
+    if uidvalidity(client, folder) == before:
+        raise CommandRefused(f"{folder} was created anew with UIDVALIDITY {before} again")
+
+
+def uidvalidity(client: imaplib.IMAP4, folder: str) -> int:
+    """A folder's UIDVALIDITY. Raises `CommandRefused`."""
+    [said] = check(client.status(quoted(folder), "(UIDVALIDITY)"))
+    match = _UIDVALIDITY.search(said)
+    if match is None:
+        raise CommandRefused(f"no UIDVALIDITY: {said!r}")
+    return int(match[1])
 
 
 def all_uids(client: imaplib.IMAP4, folder: str) -> list[int]:

@@ -4,7 +4,8 @@ Three ways to leave nothing behind:
 
 - `stop()` kills the whole group at once. Test servers keep nothing worth a graceful end (Dovecot's takes 6 s).
 - If we die without a word (kill -9 of the test run), a shell in the group that waits for the end of a pipe only we
-  hold open kills the group. PR_SET_PDEATHSIG would not do: it fires when the *thread* that forked ends.
+  hold open kills the group and removes the server's directory. PR_SET_PDEATHSIG would not do: it fires when the
+  *thread* that forked ends.
 - That shell keeps the group from being empty, so its number cannot pass to a stranger before we signal it.
 
 Started by root, the program gives up root and runs as `nobody`, so that one configuration serves both.
@@ -25,8 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-_WATCHED = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } & exec "$@" 3<&-'
-"""Runs the arguments as the group's leader beside the watching shell. Standard input is the pipe."""
+_WATCHED = """
+exec 3<&0 </dev/null
+directory=$1; shift
+{ read -r _ <&3; kill -KILL $$; rm -rf "$directory"; kill -KILL 0; } &
+exec "$@" 3<&-
+"""
+"""Runs the command as the group's leader beside the watching shell. Standard input is the pipe; $$ is the leader."""
 
 _RANDOM = random.SystemRandom()
 
@@ -117,17 +123,17 @@ def free_ports(count: int) -> list[int]:
 
 
 class ServerProcess:
-    """One running server program. Its output goes to `log`."""
+    """One running server program. Its output goes to `log`; `directory`, where it works, is removed if we die."""
 
-    def __init__(self, command: Sequence[str], *, log: Path, owner: Owner, cwd: Path, name: str) -> None:
+    def __init__(self, command: Sequence[str], *, log: Path, owner: Owner, directory: Path, name: str) -> None:
         self.name = name
         self._log = log
         watched, self._lifeline = os.pipe()
         try:
             with log.open("ab") as output:
                 self._popen = subprocess.Popen(
-                    ["/bin/sh", "-c", _WATCHED, "sh", *owner.drop(command)],
-                    stdin=watched, stdout=output, stderr=subprocess.STDOUT, cwd=cwd, start_new_session=True,
+                    ["/bin/sh", "-c", _WATCHED, "sh", str(directory), *owner.drop(command)],
+                    stdin=watched, stdout=output, stderr=subprocess.STDOUT, cwd=directory, start_new_session=True,
                 )
         except BaseException:
             os.close(self._lifeline)

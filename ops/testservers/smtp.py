@@ -165,7 +165,7 @@ class SmtpServer:
         }))
         process = ServerProcess(
             [sys.executable, "-P", "-W", "ignore", str(Path(__file__).with_name("smtp_child.py")), str(config)],
-            log=self.base / "smtp.log", owner=self._owner, cwd=self.base, name="the SMTP server")
+            log=self.base / "smtp.log", owner=self._owner, directory=self.base, name="the SMTP server")
         try:
             # The relay port is opened last.
             process.wait_until(lambda: answers(ports[2], b"220 "))
