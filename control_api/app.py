@@ -15,6 +15,7 @@ from quart_trio import QuartTrio
 
 from daemon.identity import User
 from daemon.settings import Settings
+from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 
 from . import accounts as accounts_resource
@@ -29,6 +30,10 @@ from .schemas import parse_body
 from .services import AccountsService
 from .tokens import TokenVerifier, verifier_from
 from .web import BoundedApp, json_response, json_text
+
+
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Methods with a count of their own."""
 
 
 def create_app(settings: Settings, accounts: AccountsService, session_secret: Secret | None) -> QuartTrio:
@@ -71,6 +76,12 @@ class ControlApi(BoundedApp):
             return json_response(answer.model_dump_json().encode())
 
         return view
+
+    def note(self, method: str, status: int, seconds: float) -> None:
+        """Count an answer of the API."""
+        known = method if method in METHODS else "other"  # a client's own words are no label
+        metrics.http_requests.labels(known, str(status)).inc()
+        metrics.http_seconds.observe(seconds)
 
     async def _caller(self) -> User:
         token = session_token(request.headers.getlist("Cookie"))

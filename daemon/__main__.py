@@ -166,7 +166,18 @@ class Daemon:
         return children
 
     async def _storage(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Bring the schema up to date as soon as the server answers, then keep the gate."""
+        """Bring the schema up to date as soon as the server answers, then keep the gate.
+
+        Stopped with the daemon, it closes the connections before the embedded server would cut them.
+        """
+        try:
+            await self._keep_storage(task_status)
+        finally:
+            if self.stopping:
+                with trio.CancelScope(shield=True):  # closing sockets: nothing is waited for
+                    await self.database.aclose()
+
+    async def _keep_storage(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.database.watch)
             task_status.started()
@@ -202,7 +213,7 @@ class Daemon:
                 again_in=report.next_delay,
                 exc_info=report.exit.exc,
             )
-        elif report.context is not Context.STOPPED:
+        elif report.context not in (Context.STOPPED, Context.CHILD_TERMINATED):
             log.error("root.supervision", child=report.child_id, context=report.context.value)
 
     # -- running -------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class FolderRecord:
         assert self.folder.cursor is not None, "the plan makes a cursor before anything needs one"
         return self.folder.cursor
 
-    async def begin(self, cursor: Cursor, total: int, *, resync: bool) -> None:
+    async def begin(self, cursor: Cursor, total: int, method: Method, *, resync: bool) -> None:
         """Start a first sync, or one that begins again because every UID is void."""
         former = self.folder.cursor
 
@@ -92,7 +92,7 @@ class FolderRecord:
                 await placements_store.supersede(conn, self.folder.id, former.uidvalidity)
                 reset = {"folder": self.name, "from": former.uidvalidity, "to": cursor.uidvalidity}
                 await events.append(conn, events.EventType.FOLDER_RESET, self._store.claim.account_id, reset)
-            await folders_store.begin(conn, self.folder.id, cursor, total, resync=resync)
+            await folders_store.begin(conn, self.folder.id, cursor, total, method, resync=resync)
 
         await self._store.run(work)
         self.folder = replace(self.folder, cursor=cursor, resyncs=self.folder.resyncs + 1 if resync else 0)

@@ -113,9 +113,9 @@ class FolderSync:
         for step in plan.steps:
             match step:
                 case Step.START_FIRST:
-                    await self._begin(selected, resync=False)
+                    await self._begin(selected, plan.method, resync=False)
                 case Step.RESYNC:
-                    await self._resync(selected)
+                    await self._resync(selected, plan.method)
                 case Step.APPLY_SELECTED:
                     await self._vanish(selected.vanished, tally)
                     await self._apply(changes_of(selected.changed.items()), tally)
@@ -154,16 +154,16 @@ class FolderSync:
 
     # -- beginning -----------------------------------------------------------------------------------------------------
 
-    async def _begin(self, selected: SelectedFolder, *, resync: bool) -> None:
+    async def _begin(self, selected: SelectedFolder, method: Method, *, resync: bool) -> None:
         uidnext = selected.uidnext
         if uidnext is None:
             uids = await self.session.uids() if selected.exists else ()
             uidnext = uids[-1] + 1 if uids else 1
         cursor = Cursor(selected.uidvalidity, uidnext, selected.highestmodseq, uidnext)
 
-        await self.record.begin(cursor, selected.exists, resync=resync)
+        await self.record.begin(cursor, selected.exists, method, resync=resync)
 
-    async def _resync(self, selected: SelectedFolder) -> None:
+    async def _resync(self, selected: SelectedFolder, method: Method) -> None:
         if self.record.folder.resyncs >= MAX_RESYNCS:
             raise Fault(
                 FaultKind.PROTOCOL,
@@ -171,7 +171,7 @@ class FolderSync:
                 disposition=Disposition.PARK,
             )
         log.warning("folder.renumbered", folder=self.record.name, uidvalidity=selected.uidvalidity)
-        await self._begin(selected, resync=True)
+        await self._begin(selected, method, resync=True)
 
     async def _backfill(self, tally: Tally) -> None:
         """Fetch downwards from the cursor, newest first, until nothing is left below."""

@@ -49,13 +49,13 @@ async def save_cursor(conn: Conn, folder_id: int, cursor: Cursor) -> None:
     )
 
 
-async def begin(conn: Conn, folder_id: int, cursor: Cursor, total: int, *, resync: bool) -> None:
+async def begin(conn: Conn, folder_id: int, cursor: Cursor, total: int, method: Method, *, resync: bool) -> None:
     """Start a first sync, or one that begins again after a UIDVALIDITY change."""
     await save_cursor(conn, folder_id, cursor)
     await conn.execute(
-        "UPDATE folders SET messages_total = %s, messages_done = 0, bytes_done = 0,"
+        "UPDATE folders SET messages_total = %s, messages_done = 0, bytes_done = 0, method = %s,"
         " resyncs = CASE WHEN %s THEN resyncs + 1 ELSE 0 END WHERE id = %s",
-        (total, resync, folder_id),
+        (total, method.value, resync, folder_id),
     )
 
 

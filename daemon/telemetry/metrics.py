@@ -18,6 +18,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
@@ -26,6 +27,8 @@ from prometheus_client.registry import Collector
 from daemon.errors import FaultKind
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series each, of no use beside the start time
 
 registry = CollectorRegistry(auto_describe=True)
 ProcessCollector(registry=registry)
