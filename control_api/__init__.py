@@ -6,5 +6,11 @@ A request passes, in this order: `guard` and `server` (the connection, bounded i
 daemon through `services` and answers with a model of `answers`.  What a resource declares as an `Operation` is what
 validates, what serialises and what `/mail/openapi.json` says: there is no second list to keep in step.
 
+    accounts, sync                the resources
+    operation, openapi, docs      an operation's declaration; the document written from all; the page that shows it
+    claims, jwks, keys            from a token's claims to a user; the issuer's published keys; reading a key set
+    limits, proxies, errors       requests at once; who calls behind a proxy; everything that can go wrong
+    operations                    the operator's listener: metrics and health
+
 The daemon never imports this package; its composition root alone does.
 """

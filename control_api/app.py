@@ -31,7 +31,6 @@ from .services import AccountsService
 from .tokens import TokenVerifier, verifier_from
 from .web import BoundedApp, json_response, json_text
 
-
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 """Methods with a count of their own."""
 

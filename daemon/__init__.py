@@ -1,5 +1,14 @@
 """What one node does: keep its accounts connected, synced and within their limits.
 
-The packages are the words of the architecture (see README, "The house"); `__main__` is the composition root and
-the only file that sees everything.
+    __main__                      the composition root: the only file that sees everything
+    preflight, state              tries what the settings name; the state directory and its secrets
+    fleet                         which accounts this node runs
+    account                       the actor of one account, where everything about it meets
+    imap, smtp                    the two protocols
+    messages, identity            stored mail; users and plans
+    events                        one ordered log of what happened
+    network, storage, vault, telemetry   the ground: connections, PostgreSQL, sealed credentials, metrics and logs
+    settings, names, errors       read by all
+
+Each imports only what stands below it; the arrows are enforced by import-linter.
 """

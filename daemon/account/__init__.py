@@ -1,5 +1,8 @@
 """The actor of one account, and everything that is true of an account as a whole.
 
-`states` is the transition table, `status` derives what the API calls `sync_status`, `actor` owns the state and the
-mailbox, `sync` is the child that holds the IMAP session, `accounts_store` is the SQL, `service` is what the API asks.
+    states, status, commands      the transition table; what the API calls `sync_status`; what an actor is told
+    tree ──► actor, sync          the supervision tree: who owns the state, who holds the IMAP session
+    judging, pacing               how ends are judged; what all accounts together may do at once
+    accounts_store                the SQL of the actor and its node
+    service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller
 """

@@ -104,8 +104,9 @@ def _greeting(reply: Reply) -> Fault:
 
 def _login(reply: Reply) -> Fault:
     if reply.temporary:
-        # RFC 4954 section 4.7: 432 asks for a password transition, which only the owner can make.
-        return _wrong_password() if reply.code == 432 else _later(reply)
+        # RFC 4954 section 6: 432 4.7.12 asks for a password transition, which only the owner can make.
+        transition = reply.code == 432 and reply.enhanced in {None, "4.7.12"}
+        return _wrong_password() if transition and not is_throttling(reply, Phase.AUTH) else _later(reply)
     if reply.enhanced in _NO_PASSWORD_STATUS or _NO_PASSWORDS.search(reply.text):
         return _no_passwords()
     if reply.code == 535 or reply.enhanced in _WRONG_PASSWORD_STATUS:

@@ -147,7 +147,11 @@ class Submission:
             content = envelope.payload(message)
         async with self._lock:
             self._messages += 1
-            result = await self._transact(envelope_from, _Tally(list(dict.fromkeys(recipients))), content)
+            try:
+                result = await self._transact(envelope_from, _Tally(list(dict.fromkeys(recipients))), content)
+            except Fault:
+                self._smtp.wire.close()  # the conversation is out of step
+                raise
             self._accepted += bool(result.accepted)
         log.debug(
             "smtp.sent", verdict=result.verdict, accepted=len(result.accepted), refused=len(result.refused),
@@ -181,8 +185,9 @@ class Submission:
             else:
                 tally.settle([recipient], answer, Phase.RECIPIENT)
             if not self.usable:  # 421: whatever was accepted went with the transaction
-                tally.settle(tally.open, _closing(answer), Phase.DATA)
-                return tally.result(answer)
+                closing = _closing(answer)
+                tally.settle(tally.open, closing, Phase.DATA)
+                return tally.result(closing)
         if not tally.accepted:
             return tally.result(answer)
         return await self._data(tally, content)
@@ -203,8 +208,6 @@ class Submission:
     async def _data(self, tally: _Tally, content: Payload) -> SendResult:
         answer = await self._command(b"DATA")
         if answer.code != 354:
-            if answer.code < 400:  # it takes for commands what we would send now
-                self._smtp.wire.close()
             tally.settle(tally.open, answer, Phase.DATA)
             return tally.result(answer)
         await self._smtp.wire.write(content.data, self._patience.block)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import trio
 
-from daemon.errors import Fault, FaultKind
 from daemon.network import Dialer, Endpoint
 from daemon.vault.secret import Secret
 
@@ -25,12 +24,11 @@ async def verify_login(
     Raises as `open_submission` does.
     """
     ends = trio.current_time() + deadline
-    extensions: frozenset[str] | None = None
-    with trio.move_on_at(ends):
+    extensions: frozenset[str] = frozenset()
+    with trio.CancelScope() as farewell:
         async with open_submission(
             dialer, endpoint, username, password, local_hostname=local_hostname, timeouts=Timeouts(login=deadline)
         ) as submission:
             extensions = submission.extensions
-    if extensions is None:
-        raise Fault(FaultKind.UNAVAILABLE, f"The mail server did not finish the login within {deadline:g} seconds.")
+            farewell.deadline = ends  # QUIT has what is left, and its loss is none
     return extensions

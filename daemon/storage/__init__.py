@@ -5,6 +5,13 @@
                              ▲  the gate: shut while the server is away, opened by its own probe
           domains' *_store modules, by `run` (repeatable work, fenced) or `transaction`
 
+    database, gate, pool          the way in: the gate, and the connections behind it
+    transaction, fence, faults    time limits; proof of ownership; which errors mean that the server is away
+    connection, waiting           psycopg's driver on Trio, and how it waits for a socket
+    conninfo, migrate             connection strings completed; numbered SQL files
+    embedded, cluster, places     the server as a child; its data directory; where its sockets and files may lie
+    binaries, leftover, server_log   whose binaries it runs; what a killed daemon left behind; its lines in our log
+
 Domains write SQL in their `*_store` modules and get a connection from `Database`; nothing here knows a domain's tables
 but `fence`, which reads `claims`.
 """
