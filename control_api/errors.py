@@ -136,6 +136,7 @@ _VERIFICATION_CODES: Final[Mapping[FaultKind, str]] = {
     FaultKind.THROTTLED: "{service}_connect_failed",
     FaultKind.REFUSED: "{service}_connect_failed",
     FaultKind.PROTOCOL: "{service}_connect_failed",
+    FaultKind.UNREADABLE: "{service}_connect_failed",
     FaultKind.HOST_NOT_ALLOWED: "host_not_allowed",
     FaultKind.PASSWORD_UNSUPPORTED: "password_login_unsupported",
 }

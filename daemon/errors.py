@@ -55,6 +55,9 @@ class FaultKind(StrEnum):
     PROTOCOL = "protocol_violation"
     """The server broke the protocol or one of our bounds."""
 
+    UNREADABLE = "credentials_unreadable"
+    """The stored credentials cannot be opened: the key ring lacks their key, or they were changed."""
+
     DATABASE_AWAY = "database_away"
     """PostgreSQL does not answer; nobody's account is at fault."""
 
@@ -78,7 +81,7 @@ class Fault(Exception):
         self.reason = reason
         self.disposition = disposition
         self.retry_after = retry_after
-        """Seconds that the server itself asked us to wait, or None."""
+        """Seconds to wait at least, where the server named them or its words leave no doubt, or None."""
 
     def __repr__(self) -> str:
         return f"Fault({self.kind.value}, {self.reason!r}, {self.disposition.value})"

@@ -7,6 +7,7 @@ The map:
     child      what is remembered and shown of a child        life       its task, and the ladder that ends it
     tending    run, judge, pause, run again                   report     what observers are told
     ordered    `Supervisor`: an order of children             dynamic    `DynamicSupervisor`: thousands, without order
+    house      opens, resides, ends: every supervisor's life  judging    what follows the end of a child (pure)
     mailbox    an actor's bounded queue of commands           errors     the named errors
 
 Two departures from OTP: restarts are paced, and a child that does not end in its time is abandoned and reported, for

@@ -5,4 +5,6 @@
     judging, pacing               how ends are judged; what all accounts together may do at once
     accounts_store                the SQL of the actor and its node
     service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller
+
+The API and the actor meet in the database only: what is asked is written there, and the actor reads it.
 """

@@ -20,11 +20,12 @@ from uuid import UUID
 import structlog
 import trio
 
+from daemon.errors import Disposition, Fault, FaultKind
 from daemon.imap.folder_record import Store
 from daemon.network import Dialer
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim, ClaimLost
-from daemon.vault import Vault
+from daemon.vault import Vault, VaultError
 from supervisor import (
     Backoff,
     ChildSpec,
@@ -194,6 +195,7 @@ class AccountTree:
             self.request_stop()
             return
         self._row = row
+        await self._rewrap(row)
         actor = AccountActor(self._store, row, control=self, logged_in=self._judge.forgive)
         self._actor = actor
         try:
@@ -201,13 +203,31 @@ class AccountTree:
         finally:
             actor.mailbox.close()
 
+    async def _rewrap(self, row: AccountRow) -> None:
+        """Put the account's data key under the ring's current key: rotation happens as accounts start."""
+        if row.data_key is None:
+            return
+        try:
+            fresh = self._runtime.vault.rewrap(row.id, row.data_key)
+        except VaultError:
+            return  # told when the password is to be opened
+        if fresh is not None:
+            work = partial(accounts_store.rewrap, account_id=row.id, former=row.data_key, data_key=fresh)
+            await self._store.run(work)
+            log.info("account.rewrapped", account=str(row.id))
+
     def _mailbox(self) -> Mailbox:
         """Where to log in, with the password opened for just this attempt."""
         row = self._actor.row if self._actor is not None else self._row
         assert row is not None, "the actor starts first, and reads the row"
         assert row.data_key is not None, "the schema keeps credentials with every account that runs"
         assert row.password_sealed is not None, "likewise"
-        password = self._runtime.vault.open(row.id, "password", row.data_key, row.password_sealed)
+        try:
+            password = self._runtime.vault.open(row.id, "password", row.data_key, row.password_sealed)
+        except VaultError as exc:
+            log.warning("account.unreadable", account=str(row.id), reason=str(exc))
+            reason = "The stored credentials cannot be read; enter them again, or restore the server's key file."
+            raise Fault(FaultKind.UNREADABLE, reason, disposition=Disposition.PARK) from None
         return Mailbox(row.imap, row.username, password)
 
     def _tell(self, command: Command) -> None:

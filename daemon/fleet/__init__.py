@@ -5,4 +5,6 @@
     claims_store      the SQL of nodes and claims
     fleet             reconciles what the database says with what runs here
     gauges            what a node is like at a scrape
+
+Nodes meet in the database only.
 """

@@ -1,10 +1,14 @@
-"""Credentials sealed at rest: `secret` never prints, `keyring` reads the keys, `vault` seals and opens."""
+"""Credentials at rest: sealed under a key of each account, which a key ring outside the database wraps.
 
-from .keyring import KeyFileError, KeyRing, generate_key_file
+`secret` is a value that never prints, `keyring` reads and makes the key file, `vault` seals, opens and rewraps.
+"""
+
+from .keyring import KeyFile, KeyFileError, KeyRing, UnknownKey, generate_key_file, new_line
 from .secret import Secret
-from .vault import Sealed, Tampered, UnknownKey, Vault, VaultError
+from .vault import Sealed, Tampered, Vault, VaultStatistics, wrapped_under
 
 __all__ = [
+    "KeyFile",
     "KeyFileError",
     "KeyRing",
     "Sealed",
@@ -12,6 +16,8 @@ __all__ = [
     "Tampered",
     "UnknownKey",
     "Vault",
-    "VaultError",
+    "VaultStatistics",
     "generate_key_file",
+    "new_line",
+    "wrapped_under",
 ]

@@ -1,11 +1,16 @@
-"""The key ring: the keys that wrap every account's data key, read from one file.
+"""The keys that wrap accounts' data keys: one current key, which seals, and older ones, which only open.
 
-    # comment
-    2026-11 4Jv7...base64 of 32 bytes...=      the first is current: it wraps what is sealed from now on
-    2025-03 q0aX...=                           older ones still open what they wrapped
+The file, one key a line, the current one first; blank lines and lines that begin with # count for nothing:
 
-Rotation is a new line at the top and a restart: accounts are wrapped anew as they run, and an old line may go when
-nothing is left under it.  There is no default key, and a file that others can read is refused.
+    # id     base64 of 32 random bytes
+    2026-11  q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=
+    2026-05  ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8=
+
+To rotate, write a new line at the top, reload, let every data key be wrapped anew (`Vault.rewrap`), and only then take
+the old line away.  There is no default key: without a file nothing is sealed.
+
+The file must be its owner's alone.  Below `$CREDENTIALS_DIRECTORY` systemd sees to that, by a directory that nobody
+else enters, and its modes are not judged.  No message here ever holds a key or a part of a line that might be one.
 """
 
 from __future__ import annotations
@@ -17,109 +22,216 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NoReturn
 
-KEY_BYTES: Final = 32
-"""AES-256."""
+KEY_SIZE: Final = 32
+"""Bytes of a key: AES-256."""
 
-MAX_FILE: Final = 64 << 10
-"""Bytes of a key file: a thousand keys."""
+MAX_ID: Final = 32
+"""Characters of a key's id: it is stored with every account."""
 
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
+MAX_KEYS: Final = 64
+"""Keys of one ring; rotated monthly, that is five years without taking an old line away."""
+
+MAX_FILE: Final = 1 << 16
+"""Bytes of the file: 64 keys with a page of comments each."""
+
+_ID: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID - 1}}}")
 
 
-class KeyFileError(ValueError):
-    """A key file that cannot be used: the line is named, never a key."""
+class KeyFileError(Exception):
+    """The key file cannot be used; one sentence naming the file and the line, never what the line holds."""
+
+
+class UnknownKey(Exception):
+    """Something is sealed under a key that is not in the ring; the id is in the message, and is no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRingStatistics:
+    """Which keys there are."""
+
+    current: str
+    ids: tuple[str, ...]
 
 
 class KeyRing:
-    """Keys by id; the first is current."""
+    """Keys by their id.  Never prints a key, and is not pickled."""
 
-    __slots__ = ("_keys", "current")
+    __slots__ = ("__keys", "_current")
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        if not keys:
-            raise KeyFileError("it holds no key")
-        self._keys = dict(keys)
-        self.current = next(iter(self._keys))
-        """The id of the key that wraps from now on."""
+        """*keys* in the order of the file: the first is the current one.  Raises ValueError for none or a wrong size."""
+        if not keys or len(keys) > MAX_KEYS:
+            raise ValueError(f"a key ring has 1 to {MAX_KEYS} keys")
+        for key_id, key in keys.items():
+            if not _ID.fullmatch(key_id):
+                raise ValueError("a key's id has letters, digits, dots, hyphens and underscores only")
+            if len(key) != KEY_SIZE:
+                raise ValueError(f"the key {key_id} does not have {KEY_SIZE} bytes")
+        self.__keys = MappingProxyType(dict(keys))
+        self._current = next(iter(keys))
+
+    @property
+    def current(self) -> str:
+        """The id of the key that seals."""
+        return self._current
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids, the current one first."""
+        return tuple(self.__keys)
+
+    def key(self, key_id: str) -> bytes:
+        """The key itself, for `vault` alone.  Raises UnknownKey."""
+        try:
+            return self.__keys[key_id]
+        except KeyError:
+            raise UnknownKey(f"no key {key_id!r:.40} in the key ring") from None
+
+    def statistics(self) -> KeyRingStatistics:
+        """Which keys there are."""
+        return KeyRingStatistics(self._current, self.ids)
 
     def __repr__(self) -> str:
-        return f"<KeyRing of {len(self._keys)}>"
+        return f"KeyRing(current={self._current!r}, {len(self.__keys)} keys)"
 
-    def key(self, key_id: str) -> bytes | None:
-        """The key of an id, or None."""
-        return self._keys.get(key_id)
-
-    @classmethod
-    def load(cls, path: Path) -> KeyRing:
-        """Read a key file.
-
-        Raises:
-            OSError: it cannot be read.
-            KeyFileError: it is open to others, too large, or a line in it is wrong.
-        """
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise KeyFileError("it is no regular file")
-            if status.st_mode & 0o077 and not _is_credential(path):
-                raise KeyFileError("others can read it: chmod 600")
-            data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise KeyFileError(f"it is larger than {MAX_FILE} bytes")
-        try:
-            return cls(_parse(data.decode("ascii")))
-        except UnicodeDecodeError:
-            raise KeyFileError("it is not ASCII") from None
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a KeyRing is not pickled")
 
 
-def _is_credential(path: Path) -> bool:
-    """Systemd's credentials are readable by the unit's user only, whatever their mode bits say."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    return bool(directory) and path.resolve().is_relative_to(Path(str(directory)).resolve())
+class KeyFile:
+    """A key file and the ring that was last read from it; `reload` is for SIGHUP."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str] | None = None) -> None:
+        """Raises KeyFileError."""
+        self._path = path
+        self._environ = os.environ if environ is None else environ
+        self._ring = load(path, self._environ)
+
+    @property
+    def ring(self) -> KeyRing:
+        """The ring as it was last read."""
+        return self._ring
+
+    def reload(self) -> KeyRing:
+        """Read the file again.  Raises KeyFileError, and the ring stays what it was."""
+        self._ring = load(self._path, self._environ)
+        return self._ring
+
+    def statistics(self) -> KeyRingStatistics:
+        """Which keys there are."""
+        return self._ring.statistics()
 
 
-def _parse(text: str) -> dict[str, bytes]:
+def load(path: Path, environ: Mapping[str, str] | None = None) -> KeyRing:
+    """Read a key file.  Raises KeyFileError."""
+    text = _read(path, os.environ if environ is None else environ)
+    try:
+        return KeyRing(parse(text))
+    except ValueError as exc:
+        raise KeyFileError(f"the key file {path} is wrong: {exc}") from None
+
+
+def parse(text: str) -> dict[str, bytes]:
+    """The keys of a file's text, in order.  Pure.  Raises ValueError naming the line by its number."""
     keys: dict[str, bytes] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.split("#", 1)[0].split()
-        if not words:
+        words = line.split()
+        if not words or words[0].startswith("#"):
             continue
-        if len(words) != 2 or not _ID.fullmatch(words[0]):
-            raise KeyFileError(f"line {number} is not 'id base64-of-32-bytes'")
-        if words[0] in keys:
-            raise KeyFileError(f"line {number} names a key id a second time")
-        try:
-            key = base64.b64decode(words[1], validate=True)
-        except binascii.Error:
-            key = b""
-        if len(key) != KEY_BYTES:
-            raise KeyFileError(f"line {number} does not hold {KEY_BYTES} bytes in base64")
-        keys[words[0]] = key
+        if len(words) != 2:
+            raise ValueError(f"line {number} is not an id and a key")
+        key_id, encoded = words
+        if not _ID.fullmatch(key_id):
+            raise ValueError(f"line {number} does not begin with an id of at most {MAX_ID} letters, digits and ._-")
+        if key_id in keys:
+            raise ValueError(f"line {number} repeats an id")
+        key = _decoded(encoded)
+        if key is None:
+            raise ValueError(f"line {number} does not hold {KEY_SIZE} bytes of base64")
+        if key in keys.values():
+            raise ValueError(f"line {number} repeats a key under another id")
+        if len(set(key)) == 1:
+            raise ValueError(f"line {number} holds one byte {KEY_SIZE} times, which is no key")
+        keys[key_id] = key
+    if not keys:
+        raise ValueError("it holds no key")
+    if len(keys) > MAX_KEYS:
+        raise ValueError(f"it holds more than {MAX_KEYS} keys")
     return keys
 
 
-def generate_key_file(path: Path) -> None:
-    """Make a key file with one new key, mode 0600; whole or not at all, and never over one that is there.
+def new_line(now: datetime | None = None) -> str:
+    """A line with a fresh key, its id the date and four random digits, so that two of a day differ."""
+    day = (now or datetime.now(UTC)).strftime("%Y-%m-%d")
+    return f"{day}-{secrets.token_hex(2)} {base64.b64encode(secrets.token_bytes(KEY_SIZE)).decode()}\n"
 
-    Raises:
-        OSError: the directory cannot be written.
+
+def generate_key_file(path: Path) -> None:
+    """Write a new file with one fresh key, mode 0600, whole or not at all; an existing file is never touched.
+
+    Raises FileExistsError, and OSError as writing does.
     """
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    line = f"{datetime.now(UTC):%Y-%m-%d} {base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    content = "# Keys that seal credentials; the first is current.  Losing them loses every password.\n" + new_line()
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, line.encode())
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            os.fchmod(file.fileno(), 0o600)  # whatever the umask took
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename, it never replaces
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _read(path: Path, environ: Mapping[str, str]) -> str:
+    try:
+        # O_NONBLOCK: a pipe put in the file's place must not hold the start.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise KeyFileError(f"the key file {path} cannot be read: {exc.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)  # of what was opened, not of what the path may mean by now
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"the key file {path} is not a regular file")
+        if not _is_credential(path, environ):
+            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise KeyFileError(f"the key file {path} is open to others: its mode must be 0600 or 0400")
+            if status.st_uid not in {os.geteuid(), 0}:
+                raise KeyFileError(f"the key file {path} belongs to another user")
+        content = file.read(MAX_FILE + 1)
+    if len(content) > MAX_FILE:
+        raise KeyFileError(f"the key file {path} is larger than {MAX_FILE} bytes")
+    try:
+        return content.decode("ascii")
+    except UnicodeDecodeError:
+        raise KeyFileError(f"the key file {path} is not ASCII text") from None
+
+
+def _is_credential(path: Path, environ: Mapping[str, str]) -> bool:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and path.resolve().is_relative_to(Path(str(directory)).resolve())
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return key if len(key) == KEY_SIZE else None
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    try:
-        with suppress(FileExistsError):  # made by another daemon a moment ago: that one holds
-            os.link(fresh, path)
-    finally:
-        fresh.unlink()

@@ -1,15 +1,19 @@
-"""Sealing credentials at rest: AES-256-GCM, a data key for each account, wrapped by the key ring.
+"""Seal and open an account's credentials.
 
-    key ring ──wraps──► data key of the account ──seals──► field
+    key ring ── wraps ──► data key of one account ── seals ──► each field of that account
 
-Everything is bound to where it belongs by the additional data: the wrapped data key to its account and the key that
-wraps it, a sealed field to its account and name.  So a ciphertext copied to another row or column does not open.
-Nonces are random, 96 bits (NIST SP 800-38D section 8.2.2); a data key seals a handful of fields in its life, far below
-the 2^32 that such nonces allow, for new credentials come with a new data key.
+Every account has a random data key of its own, made anew whenever its credentials are sealed; each field is sealed
+under it, and it is wrapped under the ring's current key.  All of it is AES-256-GCM with a random 96-bit nonce (NIST
+SP 800-38D section 8.2.2).  A data key seals a handful of fields once, a ring's key wraps one data key an account and
+change, both far below the 2^32 uses that random nonces bear.
 
-Formats, versioned by the first byte:
-    wrapped data key   1 | length of key id | key id | nonce 12 | ciphertext and tag 48
-    sealed field       1 | nonce 12 | ciphertext and tag
+What is sealed is bound to its place by additional data: the version, the account's id, the field's name, and for a
+wrapped data key the wrapping key's id.  A row's ciphertext moved to another row or another column does not open.
+
+    wrapped data key:  version (1 byte) | length of the key's id (1) | id | nonce (12) | ciphertext and tag (32 + 16)
+    sealed field:      version (1 byte) | nonce (12) | ciphertext and tag (n + 16)
+
+The version byte is the first, so that another cipher can come beside this one.
 """
 
 from __future__ import annotations
@@ -17,129 +21,173 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from .keyring import KEY_BYTES, KeyRing
+from .keyring import KEY_SIZE, MAX_ID, KeyFile, KeyRing, UnknownKey
 from .secret import Secret
 
-_VERSION: Final = 1
-_NONCE: Final = 12
-_TAG: Final = 16
+VERSION: Final = 1
+"""AES-256-GCM as described above."""
 
-MAX_FIELD: Final = 64 << 10
-"""Bytes of one sealed field: OAuth tokens may have some kilobytes."""
+NONCE: Final = 12
+"""Bytes: the size for which GCM is specified without a detour (SP 800-38D section 5.2.1.1)."""
+
+TAG: Final = 16
+"""Bytes: GCM's full tag."""
+
+MAX_SECRET: Final = 1 << 16
+"""Bytes of a secret; passwords have tens, OAuth tokens up to 4 KiB, certificates' keys a few."""
+
+MAX_FIELD: Final = 64
+"""Characters of a field's name."""
 
 
-class VaultError(Exception):
-    """Something sealed cannot be opened; the message never holds any of it."""
+class Tampered(Exception):
+    """What was stored does not open: altered, cut, or in another's place.  Says which field, nothing of its content."""
 
 
-class UnknownKey(VaultError):
-    """The data key is wrapped by a key that is not on the ring."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Sealed:
+    """What to store for one account; all of it may be read by whoever reads the database."""
 
+    data_key: bytes
+    """The wrapped data key."""
+    fields: Mapping[str, bytes]
 
-class Tampered(VaultError):
-    """The bytes are not what was sealed for this account and field."""
+    def __repr__(self) -> str:
+        return f"Sealed({', '.join(self.fields)})"
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """What is stored."""
+class VaultStatistics:
+    """What was done, since the vault was made."""
 
-    data_key: bytes
-    """Wrapped."""
-
-    fields: Mapping[str, bytes]
+    sealed: int
+    opened: int
+    rewrapped: int
+    failed: int
+    """Openings that ended in UnknownKey or Tampered."""
 
 
 class Vault:
-    """Seals and opens."""
+    """Seals and opens under a key ring, or under the ring that a key file holds at the time."""
 
-    __slots__ = ("_ring",)
+    def __init__(self, keys: KeyRing | KeyFile) -> None:
+        self._keys = keys
+        self._sealed = self._opened = self._rewrapped = self._failed = 0
 
-    def __init__(self, ring: KeyRing) -> None:
-        self._ring = ring
+    @property
+    def ring(self) -> KeyRing:
+        """The ring in use."""
+        return self._keys.ring if isinstance(self._keys, KeyFile) else self._keys
 
     def seal(self, account_id: UUID, fields: Mapping[str, Secret]) -> Sealed:
-        """Seal fields under a new data key of the account.
+        """Seal all fields of an account under a fresh data key.
 
-        Raises:
-            ValueError: a field is longer than MAX_FIELD.
+        Raises ValueError for a field's name that is empty or too long, or a secret that is too large.
         """
-        key = secrets.token_bytes(KEY_BYTES)
+        data_key = secrets.token_bytes(KEY_SIZE)
         sealed = {}
-        for name, secret in fields.items():
-            plain = secret.reveal().encode()
-            if len(plain) > MAX_FIELD:
-                raise ValueError(f"the field {name} is too long to be sealed")
-            nonce = secrets.token_bytes(_NONCE)
-            text = AESGCM(key).encrypt(nonce, plain, _field_data(account_id, name))
-            sealed[name] = bytes([_VERSION]) + nonce + text
-        return Sealed(self._wrap(account_id, key), sealed)
+        for field, secret in fields.items():
+            plain = secret.reveal().encode("utf-8")
+            if len(plain) > MAX_SECRET:
+                raise ValueError(f"a secret of more than {MAX_SECRET} bytes is not sealed")
+            sealed[field] = _encrypt(data_key, plain, _field_context(account_id, field))
+        self._sealed += 1
+        return Sealed(self._wrap(account_id, data_key), sealed)
 
     def open(self, account_id: UUID, field: str, data_key: bytes, sealed: bytes) -> Secret:
-        """Open one field of an account.
-
-        Raises:
-            UnknownKey: the ring lacks the key that wraps it.
-            Tampered: it was not sealed for this account and field, or has been changed.
-        """
-        key = self._unwrap(account_id, data_key)
-        if len(sealed) < 1 + _NONCE + _TAG or sealed[0] != _VERSION:
-            raise Tampered(f"the field {field} is not in a form that this version knows")
+        """One field of an account.  Raises UnknownKey, Tampered."""
         try:
-            plain = AESGCM(key).decrypt(sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :], _field_data(account_id, field))
-        except InvalidTag:
-            raise Tampered(f"the field {field} does not belong to this account, or was changed") from None
-        return Secret(plain.decode())
+            plain = _decrypt(self._unwrap(account_id, data_key), sealed, _field_context(account_id, field), field)
+            secret = Secret(plain.decode("utf-8"))
+        except UnicodeDecodeError:  # sealed by no code of ours, though under our key
+            self._failed += 1
+            raise Tampered(f"the field {field!r:.70} does not open") from None
+        except (UnknownKey, Tampered):
+            self._failed += 1
+            raise
+        self._opened += 1
+        return secret
 
     def rewrap(self, account_id: UUID, data_key: bytes) -> bytes | None:
-        """The data key under the ring's current key; None when it is already.
+        """The data key wrapped under the current key; None when it is already.  Its fields stay as they are.
 
-        Raises:
-            UnknownKey, Tampered: as `open`.
+        Raises UnknownKey, Tampered.
         """
-        if _key_id(data_key)[0] == self._ring.current:
+        key_id, _ = _parts(data_key)
+        if key_id == self.ring.current:
             return None
-        return self._wrap(account_id, self._unwrap(account_id, data_key))
-
-    def _wrap(self, account_id: UUID, key: bytes) -> bytes:
-        key_id = self._ring.current
-        wrapping = self._ring.key(key_id)
-        assert wrapping is not None, "the ring has its current key"
-        nonce = secrets.token_bytes(_NONCE)
-        text = AESGCM(wrapping).encrypt(nonce, key, _wrap_data(account_id, key_id))
-        return bytes([_VERSION, len(key_id)]) + key_id.encode("ascii") + nonce + text
-
-    def _unwrap(self, account_id: UUID, data_key: bytes) -> bytes:
-        key_id, rest = _key_id(data_key)
-        wrapping = self._ring.key(key_id)
-        if wrapping is None:
-            raise UnknownKey(f"the key {key_id!r} is not on the key ring")
         try:
-            return AESGCM(wrapping).decrypt(rest[:_NONCE], rest[_NONCE:], _wrap_data(account_id, key_id))
-        except InvalidTag:
-            raise Tampered("the data key does not belong to this account, or was changed") from None
+            plain = self._unwrap(account_id, data_key)
+        except (UnknownKey, Tampered):
+            self._failed += 1
+            raise
+        self._rewrapped += 1
+        return self._wrap(account_id, plain)
+
+    def statistics(self) -> VaultStatistics:
+        """What was done so far."""
+        return VaultStatistics(self._sealed, self._opened, self._rewrapped, self._failed)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Vault is not pickled")
+
+    def _wrap(self, account_id: UUID, data_key: bytes) -> bytes:
+        ring = self.ring
+        key_id = ring.current
+        box = _encrypt(ring.key(key_id), data_key, _wrap_context(account_id, key_id))
+        return bytes([VERSION, len(key_id)]) + key_id.encode("ascii") + box[1:]
+
+    def _unwrap(self, account_id: UUID, wrapped: bytes) -> bytes:
+        key_id, box = _parts(wrapped)
+        return _decrypt(self.ring.key(key_id), bytes([VERSION]) + box, _wrap_context(account_id, key_id), "data key")
 
 
-def _key_id(data_key: bytes) -> tuple[str, bytes]:
-    """The id of the wrapping key, and nonce and ciphertext."""
-    if len(data_key) < 2 or data_key[0] != _VERSION or len(data_key) != 2 + data_key[1] + _NONCE + KEY_BYTES + _TAG:
-        raise Tampered("the data key is not in a form that this version knows")
-    end = 2 + data_key[1]
+def wrapped_under(data_key: bytes) -> str:
+    """The id of the key that wraps a data key; for showing how far a rotation has come.  Raises Tampered."""
+    return _parts(data_key)[0]
+
+
+def _parts(wrapped: bytes) -> tuple[str, bytes]:
+    """The id of the wrapping key, and nonce and ciphertext.  Nothing is believed yet: the id is part of the context."""
+    size = wrapped[1] if len(wrapped) > 1 else 0
+    key_id = wrapped[2 : 2 + size]
+    box = wrapped[2 + size :]
+    well_formed = 1 <= size <= MAX_ID and len(box) == NONCE + KEY_SIZE + TAG and key_id.isascii()
+    if not well_formed or wrapped[0] != VERSION:
+        raise Tampered("the data key is not one of ours")
+    return key_id.decode("ascii"), box
+
+
+def _encrypt(key: bytes, plain: bytes, context: bytes) -> bytes:
+    nonce = secrets.token_bytes(NONCE)
+    return bytes([VERSION]) + nonce + AESGCM(key).encrypt(nonce, plain, context)
+
+
+def _decrypt(key: bytes, sealed: bytes, context: bytes, name: str) -> bytes:
+    if not 1 + NONCE + TAG <= len(sealed) <= 1 + NONCE + MAX_SECRET + TAG or sealed[0] != VERSION:
+        raise Tampered(f"the field {name!r:.70} does not open")
     try:
-        return data_key[2:end].decode("ascii"), data_key[end:]
-    except UnicodeDecodeError:
-        raise Tampered("the data key is not in a form that this version knows") from None
+        return AESGCM(key).decrypt(sealed[1 : 1 + NONCE], sealed[1 + NONCE :], context)
+    except InvalidTag:
+        raise Tampered(f"the field {name!r:.70} does not open") from None
 
 
-def _field_data(account_id: UUID, field: str) -> bytes:
-    return b"accountsd field 1\0" + account_id.bytes + field.encode()
+def _field_context(account_id: UUID, field: str) -> bytes:
+    if not 1 <= len(field) <= MAX_FIELD:
+        raise ValueError(f"a field's name has 1 to {MAX_FIELD} characters")
+    return _context(b"field", account_id, field)
 
 
-def _wrap_data(account_id: UUID, key_id: str) -> bytes:
-    return b"accountsd data key 1\0" + account_id.bytes + key_id.encode()
+def _wrap_context(account_id: UUID, key_id: str) -> bytes:
+    return _context(b"data-key", account_id, key_id)
+
+
+def _context(purpose: bytes, account_id: UUID, name: str) -> bytes:
+    """Purpose and version of fixed meaning, the id of fixed size, the name last: no two places share a context."""
+    return b"accountsd/" + purpose + b"/" + bytes([VERSION]) + account_id.bytes + name.encode("utf-8")
