@@ -2,6 +2,8 @@
 
 Nobody imports this package: it stands on top of everything.
 
+    __main__      accountsctl: cli_token makes a session, doctor checks a set-up, diagrams draws the README's pictures
+    demo          the demonstration: demo_servers starts its parts, demo_client is somebody outside
     testservers   real mail servers on the loopback interface (see there)
     bench         speed and memory, measured beside what others do
     setup.sh      what every make target needs, installed once
