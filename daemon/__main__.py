@@ -45,7 +45,7 @@ from daemon.names import ForeignPackage, check_names, version
 from daemon.network import Dialer, NetworkPolicy, Resolver, client_context
 from daemon.preflight import check
 from daemon.settings import Settings, SettingsError, load
-from daemon.state import State, key_ring, prepare
+from daemon.state import State, key_file, prepare
 from daemon.storage.binaries import EmbeddedFailed
 from daemon.storage.database import Database
 from daemon.storage.embedded import ServerDied, embedded_conninfo, run_embedded
@@ -100,7 +100,7 @@ class Daemon:
             Resolver(network.nameservers),
             tls=client_context(network.ca_file),
         )
-        vault = Vault(key_ring(state))
+        vault = Vault(key_file(state))
         sync = settings.sync
         runtime = Runtime(
             database=self.database,

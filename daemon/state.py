@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from .settings import Settings, SettingsError, state_directory
-from .vault import KeyRing, generate_key_file
+from .vault import KeyFile, KeyFileError, generate_key_file
 from .vault.secret import Secret
 
 MAX_SECRET: Final = 4096
@@ -65,16 +65,17 @@ def prepare(settings: Settings, *, create: bool = True) -> State:
     return State(directory, key_file, secret)
 
 
-def key_ring(state: State) -> KeyRing:
-    """The key ring.
+def key_file(state: State) -> KeyFile:
+    """The key ring's file, read and checked.
 
     Raises:
-        SettingsError: its file is missing, unreadable, open to others or malformed.
+        SettingsError: it is missing, unreadable, open to others or malformed.
     """
     try:
-        return KeyRing.load(state.key_file)
-    except (OSError, ValueError) as exc:
-        raise SettingsError(f"the setting vault.key_file = {str(state.key_file)!r} is wrong: {exc}") from None
+        return KeyFile(state.key_file)
+    except (OSError, KeyFileError) as exc:
+        problem = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise SettingsError(f"the setting vault.key_file = {str(state.key_file)!r} is wrong: {problem}") from None
 
 
 def _session_secret(settings: Settings, directory: Path, *, create: bool) -> Secret | None:

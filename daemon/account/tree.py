@@ -25,7 +25,7 @@ from daemon.imap.folder_record import Store
 from daemon.network import Dialer
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim, ClaimLost
-from daemon.vault import Vault, VaultError
+from daemon.vault import Tampered, UnknownKey, Vault
 from supervisor import (
     Backoff,
     ChildSpec,
@@ -209,7 +209,7 @@ class AccountTree:
             return
         try:
             fresh = self._runtime.vault.rewrap(row.id, row.data_key)
-        except VaultError:
+        except (UnknownKey, Tampered):
             return  # told when the password is to be opened
         if fresh is not None:
             work = partial(accounts_store.rewrap, account_id=row.id, former=row.data_key, data_key=fresh)
@@ -224,7 +224,7 @@ class AccountTree:
         assert row.password_sealed is not None, "likewise"
         try:
             password = self._runtime.vault.open(row.id, "password", row.data_key, row.password_sealed)
-        except VaultError as exc:
+        except (UnknownKey, Tampered) as exc:
             log.warning("account.unreadable", account=str(row.id), reason=str(exc))
             reason = "The stored credentials cannot be read; enter them again, or restore the server's key file."
             raise Fault(FaultKind.UNREADABLE, reason, disposition=Disposition.PARK) from None
