@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.fix_proxy",
     "tests.fix_scripted_imap",
     "tests.fix_jwks",
+    "tests.fix_daemon",
 ]
