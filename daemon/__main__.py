@@ -52,7 +52,7 @@ from daemon.storage.embedded import ServerDied, embedded_conninfo, run_embedded
 from daemon.storage.migrate import SchemaError, migrate
 from daemon.telemetry import logs, metrics
 from daemon.telemetry.systemd import Notifier
-from daemon.vault import Vault
+from daemon.vault import KeyFileError, Vault
 from supervisor import (
     Backoff,
     ChildSpec,
@@ -100,7 +100,8 @@ class Daemon:
             Resolver(network.nameservers),
             tls=client_context(network.ca_file),
         )
-        vault = Vault(key_file(state))
+        self._keys = key_file(state)
+        vault = Vault(self._keys)
         sync = settings.sync
         runtime = Runtime(
             database=self.database,
@@ -266,14 +267,26 @@ class Daemon:
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
     async def _signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             task_status.started()
             async for number in signals:
-                if self.stopping:
+                if number == signal.SIGHUP:
+                    self._reload()
+                elif self.stopping:
                     log.warning("daemon.stopped_at_once", signal=signal.Signals(number).name)
                     os._exit(128 + number)
-                log.info("daemon.stopping", signal=signal.Signals(number).name)
-                self.stop()
+                else:
+                    log.info("daemon.stopping", signal=signal.Signals(number).name)
+                    self.stop()
+
+    def _reload(self) -> None:
+        """Read the key ring again: what is sealed from now on is under its first key."""
+        try:
+            self._keys.reload()
+        except KeyFileError as exc:
+            log.warning("daemon.reload_failed", reason=str(exc))
+        else:
+            log.info("daemon.reloaded", ring=self._keys.statistics().ids)
 
     # -- the operator's view -------------------------------------------------------------------------------------------
 

@@ -267,24 +267,20 @@ class FolderSync:
             return
         going = await self.record.count_in(ranges)
         if going and needs_brake(going, await self.record.count()):
-            ranges = await self._verified(ranges, going)
+            ranges = await self._verified(going)
         if going:
             tally.vanished += await self.record.vanish(ranges)
 
-    async def _verified(self, ranges: Sequence[range], going: int) -> Sequence[range]:
-        """What of a mass disappearance is gone on a fresh connection too."""
+    async def _verified(self, going: int) -> Sequence[range]:
+        """What is gone on a fresh connection, after a mass disappearance on this one."""
         log.warning("folder.brake", folder=self.record.name, messages=going)
         async with self._verify() as fresh:
             selected = await fresh.select(self.record.name)
             if selected.uidvalidity != self.record.cursor.uidvalidity:
                 raise Fault(FaultKind.PROTOCOL, f"The mail server is renumbering the folder {self.record.name}.")
             there = set(await fresh.uids()) if selected.exists else set()
-        if not there:
-            return ranges
-        held = await self.record.live_uids()
-        named = [uid for uid in held if any(uid in span for span in ranges)] if len(ranges) < GROUP else held
-        gone = [uid for uid in named if uid not in there]
-        if len(gone) < len(named) and len(ranges) < GROUP:
+        gone = [uid for uid in await self.record.live_uids() if uid not in there]
+        if len(gone) < going:
             await self.record.demote(Method.UID_DIFF, "the server took back the disappearance of messages")
         return [range(uid, uid + 1) for uid in gone]
 

@@ -3,8 +3,8 @@
 The file, one key a line, the current one first; blank lines and lines that begin with # count for nothing:
 
     # id     base64 of 32 random bytes
-    2026-11  q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=
-    2026-05  ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8=
+    2026-11  <44 characters>
+    2026-05  <44 characters>
 
 To rotate, write a new line at the top, reload, let every data key be wrapped anew (`Vault.rewrap`), and only then take
 the old line away.  There is no default key: without a file nothing is sealed.
@@ -65,7 +65,7 @@ class KeyRing:
     __slots__ = ("__keys", "_current")
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        """*keys* in the order of the file: the first is the current one.  Raises ValueError for none or a wrong size."""
+        """*keys* in the order of the file, the current one first.  Raises ValueError for none or a wrong size."""
         if not keys or len(keys) > MAX_KEYS:
             raise ValueError(f"a key ring has 1 to {MAX_KEYS} keys")
         for key_id, key in keys.items():

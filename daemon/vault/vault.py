@@ -88,12 +88,12 @@ class Vault:
     def seal(self, account_id: UUID, fields: Mapping[str, Secret]) -> Sealed:
         """Seal all fields of an account under a fresh data key.
 
-        Raises ValueError for a field's name that is empty or too long, or a secret that is too large.
+        Raises ValueError for a field's name that is empty or too long, or a secret that is too large or no text.
         """
         data_key = secrets.token_bytes(KEY_SIZE)
         sealed = {}
         for field, secret in fields.items():
-            plain = secret.reveal().encode("utf-8")
+            plain = _encoded(secret)
             if len(plain) > MAX_SECRET:
                 raise ValueError(f"a secret of more than {MAX_SECRET} bytes is not sealed")
             sealed[field] = _encrypt(data_key, plain, _field_context(account_id, field))
@@ -119,10 +119,9 @@ class Vault:
 
         Raises UnknownKey, Tampered.
         """
-        key_id, _ = _parts(data_key)
-        if key_id == self.ring.current:
-            return None
         try:
+            if wrapped_under(data_key) == self.ring.current:
+                return None
             plain = self._unwrap(account_id, data_key)
         except (UnknownKey, Tampered):
             self._failed += 1
@@ -162,6 +161,13 @@ def _parts(wrapped: bytes) -> tuple[str, bytes]:
     if not well_formed or wrapped[0] != VERSION:
         raise Tampered("the data key is not one of ours")
     return key_id.decode("ascii"), box
+
+
+def _encoded(secret: Secret) -> bytes:
+    try:
+        return secret.reveal().encode("utf-8")
+    except UnicodeEncodeError:  # whose arguments hold the whole secret
+        raise ValueError("a secret must be Unicode text, without lone surrogates") from None
 
 
 def _encrypt(key: bytes, plain: bytes, context: bytes) -> bytes:
