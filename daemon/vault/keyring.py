@@ -195,11 +195,11 @@ def generate_key_file(path: Path) -> None:
 def _read(path: Path, environ: Mapping[str, str]) -> str:
     try:
         # O_NONBLOCK: a pipe put in the file's place must not hold the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except OSError as exc:
         raise KeyFileError(f"the key file {path} cannot be read: {exc.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)  # of what was opened, not of what the path may mean by now
+    with file:
+        status = os.fstat(file.fileno())  # of what was opened, not of what the path may mean by now
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"the key file {path} is not a regular file")
         if not _is_credential(path, environ):
