@@ -174,7 +174,7 @@ class FleetSettings(_Section):
     starting_per_host: int = Field(default=10, ge=1, le=1000)
     """Of those, at one host: below every published limit of connections (Gmail 15, Exchange 16)."""
     first_syncs: int = Field(default=4, ge=1, le=1000)
-    """Accounts in first sync at once: each may hold two batches of bodies in memory."""
+    """Accounts that fetch in bulk at once, taking turns: each may hold two batches of bodies in memory."""
 
 
 class SyncSettings(_Section):

@@ -42,7 +42,7 @@ class Pacing:
     Args:
         starting: accounts that begin to connect within `SLOW` seconds and have not ended.
         starting_per_host: accounts that connect to one host at once.
-        first_syncs: accounts in first sync at once.
+        first_syncs: accounts that fetch in bulk at once; the others wait for their turn.
     """
 
     def __init__(self, *, starting: int, starting_per_host: int, first_syncs: int) -> None:

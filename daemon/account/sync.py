@@ -124,25 +124,19 @@ class SyncChild:
             self._config.folder,
             verify=lambda: self._opened(mailbox),
             large_bodies=self._pacing.large_bodies,
+            turns=self._pacing.first_syncs,
         )
         ready = False
         while True:
             served, self._requested = self._requested, False
-            tally = await self._synchronise(sync)
+            with metrics.sync_seconds.time():
+                tally = await sync.run()
             proof = self._period(session) + PROOF_MARGIN
             self._tell(CaughtUp(tally.new, proof, served))
             if not ready:
                 ready = True
                 task_status.started()
             await self._watch(session, sync, proof)
-
-    async def _synchronise(self, sync: FolderSync) -> Tally:
-        cursor = sync.record.folder.cursor
-        with metrics.sync_seconds.time():
-            if cursor is not None and cursor.complete:
-                return await sync.run()
-            async with self._pacing.first_syncs:
-                return await sync.run()
 
     def _period(self, session: Session) -> float:
         return self._config.idle_renewal if session.can_idle else self._config.poll

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -39,7 +39,8 @@ MAX_RESYNCS: Final = 5
 """UIDVALIDITY changes in a row before the account is parked: a server that makes one up at each login never ends."""
 
 GROUP: Final = 8
-"""Windows fetched before looking whether new mail has come: a first sync of hours must not hide it."""
+"""Windows fetched before looking whether new mail has come, and before other accounts have their turn: a first sync of
+hours must hide no mail, and hold up nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ Verify = Callable[[], AbstractAsyncContextManager[Session]]
 class FolderSync:
     """One folder of one account, over the life of one session."""
 
-    __slots__ = ("_config", "_fetcher", "_large_bodies", "_progressed", "_verify", "record", "session")
+    __slots__ = ("_config", "_fetcher", "_large_bodies", "_progressed", "_turns", "_verify", "record", "session")
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class FolderSync:
         *,
         verify: Verify,
         large_bodies: Limiter,
+        turns: Limiter | None = None,
         progressed: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
@@ -74,6 +76,7 @@ class FolderSync:
         self._config = config
         self._verify = verify
         self._large_bodies = large_bodies
+        self._turns: Limiter = turns or nullcontext()
         self._progressed = progressed
 
     # -- one whole run -------------------------------------------------------------------------------------------------
@@ -180,7 +183,8 @@ class FolderSync:
         windows = descending_windows([uid for uid in uids if uid < below], self._config.window)
         while windows:
             group, windows = windows[:GROUP], windows[GROUP:]
-            await self._fetcher.windows(group, partial(self._store_backfill, last=not windows))
+            async with self._turns:
+                await self._fetcher.windows(group, partial(self._store_backfill, last=not windows))
             if windows and self.session.newsbox.any:
                 await self.take(self.session.take_news(), tally)
         if not self.record.cursor.complete:
@@ -201,7 +205,10 @@ class FolderSync:
         uidnext = self.record.cursor.uidnext
         uids = [uid for uid in await self.session.uid_search(b"UID %d:*" % uidnext) if uid >= uidnext]
         store = partial(self._store_new, tally=tally)
-        await self._fetcher.windows(ascending_windows(uids, self._config.window), store)
+        windows = ascending_windows(uids, self._config.window)
+        for at in range(0, len(windows), GROUP):
+            async with self._turns if len(windows) > 1 else nullcontext():
+                await self._fetcher.windows(windows[at : at + GROUP], store)
 
     async def _store_new(self, batch: Batch, *, tally: Tally) -> None:
         cursor = self.record.cursor
