@@ -195,25 +195,28 @@ def generate_key_file(path: Path) -> None:
 def _read(path: Path, environ: Mapping[str, str]) -> str:
     try:
         # O_NONBLOCK: a pipe put in the file's place must not hold the start.
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            _check_access(path, os.fstat(file.fileno()), environ)  # what was opened, whatever the path means by now
+            content = file.read(MAX_FILE + 1)
     except OSError as exc:
         raise KeyFileError(f"the key file {path} cannot be read: {exc.strerror}") from None
-    with file:
-        status = os.fstat(file.fileno())  # of what was opened, not of what the path may mean by now
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError(f"the key file {path} is not a regular file")
-        if not _is_credential(path, environ):
-            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise KeyFileError(f"the key file {path} is open to others: its mode must be 0600 or 0400")
-            if status.st_uid not in {os.geteuid(), 0}:
-                raise KeyFileError(f"the key file {path} belongs to another user")
-        content = file.read(MAX_FILE + 1)
     if len(content) > MAX_FILE:
         raise KeyFileError(f"the key file {path} is larger than {MAX_FILE} bytes")
     try:
         return content.decode("ascii")
     except UnicodeDecodeError:
         raise KeyFileError(f"the key file {path} is not ASCII text") from None
+
+
+def _check_access(path: Path, status: os.stat_result, environ: Mapping[str, str]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyFileError(f"the key file {path} is not a regular file")
+    if _is_credential(path, environ):
+        return
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise KeyFileError(f"the key file {path} is open to others: its mode must be 0600 or 0400")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise KeyFileError(f"the key file {path} belongs to another user")
 
 
 def _is_credential(path: Path, environ: Mapping[str, str]) -> bool:

@@ -21,6 +21,13 @@ from tests.daemon.network.loopback import dialer_to, serving
 PASSWORD = Secret("pw")
 USER = "ann@example.test"
 MESSAGE = b"From: ann@example.test\r\nTo: bob@example.test\r\nMessage-ID: <1@example.test>\r\n\r\nHello\r\n"
+BOB, EVE = "bob@example.test", "eve@example.test"
+BIG = b"Subject: big\r\n\r\n" + b"x" * 70 + (b"0123456789" * 7 + b"\r\n") * 150_000  # 10.8 MB
+
+
+def parts(result) -> list[str]:
+    """Everybody a result accounts for."""
+    return sorted([*result.accepted, *result.refused, *result.deferred, *result.unknown])
 
 
 class Peer:
