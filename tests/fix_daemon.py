@@ -32,6 +32,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from daemon.vault import generate_key_file
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.dovecot_conf import DovecotOptions
 from ops.testservers.smtp import SmtpOptions, SmtpServer
@@ -268,14 +269,19 @@ def connect(http: httpx.Client, body: Mapping[str, Any]) -> str:
 
 @pytest.fixture
 def start_daemon(database_dsn: str, ca_file: Path, tmp_path: Path) -> Iterator[StartDaemon]:
-    """`start_daemon(*ports, **sections)`: a running daemon on the test's database; each call another node."""
+    """`start_daemon(*ports, **sections)`: a running daemon on the test's database; each call another node.
+
+    They have one key ring, as nodes must: what one seals another opens.
+    """
+    keys = tmp_path / "vault-keys"
+    generate_key_file(keys)
     with contextlib.ExitStack() as stack:
         count = 0
 
         def start(*ports: int, launch: bool = True, **sections: dict[str, Any]) -> DaemonProcess:
             nonlocal count
             count += 1
-            settings = loopback_settings(database_dsn, ca_file, ports)
+            settings = loopback_settings(database_dsn, ca_file, ports) | {"vault": {"key_file": str(keys)}}
             for section, values in sections.items():
                 settings.setdefault(section, {}).update(values)
             daemon = DaemonProcess(tmp_path / f"daemon-{count}", settings)
