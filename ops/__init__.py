@@ -2,7 +2,8 @@
 
 Nobody imports this package: it stands on top of everything.
 
-    __main__      accountsctl: cli_token makes a session, doctor checks a set-up, diagrams draws the README's pictures
+    __main__      accountsctl: cli_token makes a session, doctor and doctor_database check a set-up, diagrams draws
+                  the pictures of the README
     demo          the demonstration: demo_servers starts its parts, demo_client is somebody outside
     testservers   real mail servers on the loopback interface (see there)
     bench         speed and memory, measured beside what others do

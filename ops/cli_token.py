@@ -1,4 +1,4 @@
-"""A session for a local set-up: the same JWT that an identity provider would issue, signed with the daemon's own secret.
+"""A session for a local set-up: the JWT that an identity provider would issue, signed with the daemon's own secret.
 
 Only mode `hs256` can do this, for there the daemon holds the secret that signs; in mode `jwks` sessions come from the
 issuer alone.  The user id is derived from the email, so that a second token is the same user again.

@@ -16,12 +16,13 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
 import click
+import httpx
 import trio
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
@@ -30,7 +31,7 @@ from daemon.settings import load
 from daemon.state import prepare
 from daemon.storage.connection import TrioConnection
 
-from .cli_token import make_token
+from .cli_token import cookie, make_token
 from .demo_client import Api, api_client, deliver_and_watch, look_into, stored
 from .demo_servers import START_WITHIN, DaemonProcess, DemoFailed, MailServers, adopt_orphans, end_leftovers
 from .testservers.mail import message, seeds
@@ -107,10 +108,9 @@ class Demo:
                 self.say(f"  in PostgreSQL: {count} messages, {size / 1e6:.1f} MB of bodies")
                 await self._deliveries(api, database, account, servers)
 
-    async def _ready(self, daemon: DaemonProcess, client: Any) -> Api:
+    async def _ready(self, daemon: DaemonProcess, client: httpx.AsyncClient) -> Api:
         with trio.move_on_after(START_WITHIN):
-            while not daemon.announced():
-                await trio.sleep(0.05)
+            await _until(daemon.announced)
             settings = load(daemon.config, environ={})
             secret = prepare(settings, create=False).session_secret
             self._token = make_token(settings, secret, OWNER)
@@ -175,8 +175,8 @@ class Demo:
         yield 1
         if not self._interactive:
             return
-        curl = f"curl -b 'sb-access-token={self._token}' http://{self._daemon.api if self._daemon else ''}/mail/accounts"
-        self.say(f"Enter delivers another message at once, Ctrl-C ends. The API meanwhile:\n  {curl}")
+        self.say("Enter delivers another message at once, Ctrl-C ends. The API meanwhile:")
+        self.say(f"  curl -b '{cookie(self._token)}' http://{self._daemon.api if self._daemon else ''}/mail/accounts")
         number = 1
         while True:
             number += 1
@@ -215,6 +215,14 @@ def _share(ours: float | None) -> str:
     if ours is None:
         return ""
     return f" ({ours * 1e3:.0f} ms of it accountsd's, the rest Dovecot's)"
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    """Look every 50 ms whether something outside this process has happened; the caller has the deadline."""
+    while True:
+        if done():
+            return
+        await trio.sleep(0.05)
 
 
 async def run(demo: Demo) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import smtplib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,9 +109,9 @@ class Api:
         found = {key: float(value) for key, value in _PUSH.findall(text)}
         return found.get("count", 0.0), found.get("sum", 0.0)
 
-    async def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+    async def _call(self, method: str, path: str, json: Mapping[str, object] | None = None) -> dict[str, Any]:
         try:
-            answer = await self._client.request(method, self._api + path, headers=self._headers, **more)
+            answer = await self._client.request(method, self._api + path, headers=self._headers, json=json)
             said: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as exc:
             raise DemoFailed(f"{method} {path} got no answer: {exc}") from None
@@ -164,7 +164,10 @@ async def deliver_and_watch(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(deliver)
             # Looking begins before the 250, for the row may well be there with it.
-            while (row := await (await database.execute(_ARRIVAL, (account, message_id))).fetchone()) is None:
+            while True:
+                row = await (await database.execute(_ARRIVAL, (account, message_id))).fetchone()
+                if row is not None:
+                    break
                 await trio.sleep(LOOK_EVERY)
             seen = time.monotonic()
         after = await api.pushes()

@@ -19,8 +19,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from .testservers.dovecot import Dovecot
 from .testservers.dovecot_conf import DovecotOptions
@@ -140,17 +139,17 @@ class DaemonProcess:
         return lines[-1][:500] if lines else "it said nothing"
 
     def stop(self) -> bool:
-        """Ask it to end and wait; whether it ended well.  Its directory goes with it."""
+        """Ask it to end and wait; whether it did, or had ended before.  Its directory goes with it."""
         well = True
         if self._popen is not None:
             if self._popen.poll() is None:
                 self._popen.send_signal(signal.SIGTERM)
-            try:
-                well = self._popen.wait(STOP_WITHIN) == 0
-            except subprocess.TimeoutExpired:
-                self._popen.kill()
-                self._popen.wait()
-                well = False
+                try:
+                    well = self._popen.wait(STOP_WITHIN) in {0, -signal.SIGTERM}  # the latter before it listens for it
+                except subprocess.TimeoutExpired:
+                    self._popen.kill()
+                    self._popen.wait()
+                    well = False
             os.close(self._lifeline)  # the watching shell ends with it
             group, self._popen = self._popen.pid, None
             _wait_for_group(group)
@@ -170,12 +169,6 @@ class MailServers:
         except BaseException:
             self.dovecot.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start both.
