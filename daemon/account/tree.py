@@ -20,9 +20,11 @@ from uuid import UUID
 import structlog
 import trio
 
+from daemon import events
 from daemon.errors import Disposition, Fault, FaultKind
 from daemon.imap.folder_record import Store
 from daemon.network import Dialer
+from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim, ClaimLost
 from daemon.vault import Tampered, UnknownKey, Vault
@@ -263,14 +265,17 @@ class AccountTree:
         """Restart intensity is spent: stay down, and say so."""
         self.parked = True
         log.error("account.internal_error", account=str(self.account_id))
-        park = partial(
-            accounts_store.set_trouble,
-            account_id=self.account_id,
-            state=State.PARKED,
-            code=INTERNAL_ERROR,
-            reason="An internal error keeps this account from being synchronised.",
-            retry_in=None,
-        )
+        reason = "An internal error keeps this account from being synchronised."
+
+        async def park(conn: Conn) -> None:
+            await accounts_store.set_trouble(
+                conn, self.account_id, State.PARKED, code=INTERNAL_ERROR, reason=reason, retry_in=None
+            )
+            told: dict[str, str] = {"code": INTERNAL_ERROR, "reason": reason}
+            if self._actor is not None:
+                told["email"] = self._actor.row.email
+            await events.append(conn, events.EventType.ACCOUNT_ERROR, self.account_id, told)
+
         try:
             await self._store.run(park)
         except ClaimLost:
