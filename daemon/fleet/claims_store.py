@@ -38,7 +38,8 @@ async def beat(conn: Conn, node_id: UUID, *, name: str, version: str, capacity: 
     await conn.execute(
         "INSERT INTO nodes (id, name, version, capacity, expires_at)"
         " VALUES (%(id)s, %(name)s, %(version)s, %(capacity)s, now() + make_interval(secs => %(ttl)s))"
-        " ON CONFLICT (id) DO UPDATE SET heartbeat_at = now(), expires_at = excluded.expires_at",
+        " ON CONFLICT (id) DO UPDATE SET name = excluded.name, version = excluded.version,"
+        " capacity = excluded.capacity, heartbeat_at = now(), expires_at = excluded.expires_at",
         {"id": node_id, "name": name[:255], "version": version[:64], "capacity": capacity, "ttl": ttl},
     )
 
