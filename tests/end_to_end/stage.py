@@ -1,4 +1,4 @@
-"""Everything a campaign by hand needs, without pytest: mail servers, a database server, daemons; all gone at the end."""
+"""All that a campaign by hand needs, without pytest: mail servers, a database server, daemons; all gone at the end."""
 
 import contextlib
 import sys

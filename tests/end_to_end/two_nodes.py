@@ -93,7 +93,7 @@ class TwoNodes:
                 self.ids[user] = connect(http, self.mail.mailbox(user))
 
         self._each(one, enumerate(self.users))
-        self.sent.update({user: 3 for user in self.users})
+        self.sent.update(dict.fromkeys(self.users, 3))
 
     def _deliver(self, subject: str, users: Iterable[str]) -> None:
         self._each(lambda user: self.mail.imap.deliver(user, message(f"{subject} {user}")), users)
