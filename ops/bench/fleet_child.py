@@ -1,0 +1,222 @@
+"""The program of `fleet`: many accounts in this process, real ones under the real fleet, or bare sessions.
+
+    python -P -m ops.bench.fleet_child < request.json
+
+Answers with `start` (seconds from nothing to all idle), `kib` (growth of the resident set for each, trimmed), `rss`
+(KiB), `cpu` (share of one core while idle) and `pushes` (seconds from the server's line to the committed row).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+import smtplib
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import trio
+
+from daemon.account.pacing import Pacing
+from daemon.account.states import State
+from daemon.account.sync import SyncConfig
+from daemon.account.tree import Runtime
+from daemon.fleet.fleet import Fleet
+from daemon.imap.folder_sync import FolderSyncConfig
+from daemon.imap.open import open_session
+from daemon.imap.wire import Wire
+from daemon.network import Dialer, Endpoint, Security
+from daemon.storage.database import Database
+from daemon.telemetry import logs, metrics
+from daemon.vault.secret import Secret
+from ops.testservers.mail import message
+
+from .child import answer, request, rss_kib
+from .place import CONNECTIONS, dialer_to, trusting, vault_of
+
+Wanted = dict[str, Any]
+
+START_WITHIN: Final = 120.0
+"""Seconds until all are idle."""
+
+RENEWAL: Final = 540.0
+"""Seconds of IDLE, the daemon's default: no renewal falls into a measurement."""
+
+PUSH_WITHIN: Final = 30.0
+"""Seconds for the last push to be stored: Dovecot tells of news after half a second."""
+
+PAUSE: Final = 0.02
+"""Seconds between deliveries: 50 a second, so that pushes are measured and not a queue of them."""
+
+_FOLDER: Final = FolderSyncConfig(window=500, max_body=50 << 20)
+
+
+def main() -> None:
+    """Do what standard input asks for."""
+    wanted = request()
+    logs.set_up("error", "text")
+    kinds = {"fleet": _fleet, "sessions": _sessions}
+    answer(trio.run(kinds[wanted["kind"]], wanted))
+
+
+def _trimmed_rss() -> float:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return rss_kib()
+
+
+async def _settled(wanted: Wanted, before: float, began: float) -> dict[str, Any]:
+    """The figures once everything is idle."""
+    started = time.perf_counter() - began
+    await trio.sleep(min(2.0, wanted["idle_for"]))  # for what the start leaves behind to end
+    after = _trimmed_rss()
+    cpu, wall = time.process_time(), time.perf_counter()
+    await trio.sleep(wanted["idle_for"])
+    share = (time.process_time() - cpu) / (time.perf_counter() - wall) if wanted["idle_for"] else 0.0
+    return {
+        "start": started,
+        "kib": (after - before) / len(wanted["users"]),
+        "rss": after,
+        "cpu": share,
+        "pushes": [],
+    }
+
+
+# -- the real thing ------------------------------------------------------------------------------------------------
+
+
+class _Stopwatch:
+    """Times pushes: from the moment a line of the server can be read to the moment the child has stored the news.
+
+    The daemon's own histogram has buckets, and counts from the answer to DONE; so `Wire.wait_line`, which IDLE waits
+    in, is watched, and the histogram's `observe`, called after the commit.  One account is one task at both.
+    """
+
+    def __init__(self) -> None:
+        self.pushes: list[float] = []
+        self._heard: dict[int, float] = {}
+
+    def install(self) -> None:
+        wait_line = Wire.wait_line
+
+        async def watched(wire: Wire, patience: float = math.inf) -> None:
+            await wait_line(wire, patience)
+            if patience == math.inf:  # IDLE alone waits without an end
+                self._heard[id(trio.lowlevel.current_task())] = trio.current_time()
+
+        Wire.wait_line = watched  # type: ignore[method-assign]  # nothing else tells when the line came
+        metrics.push_seconds.observe = self._observe  # type: ignore[method-assign]  # likewise for the commit
+
+    def _observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        del amount, exemplar
+        self.pushes.append(trio.current_time() - self._heard[id(trio.lowlevel.current_task())])
+
+
+def _runtime(wanted: Wanted, database: Database, dialer: Dialer) -> Runtime:
+    starting = wanted["starting"]
+    return Runtime(
+        database=database,
+        dialer=dialer,
+        vault=vault_of(bytes.fromhex(wanted["key"])),
+        pacing=Pacing(starting=starting, starting_per_host=starting, first_syncs=4),
+        sync=SyncConfig(_FOLDER, RENEWAL, RENEWAL),
+        retry_first=2.0,
+        retry_longest=600.0,
+        faults=lambda kind: metrics.faults.labels(kind).inc(),
+    )
+
+
+async def _fleet(wanted: Wanted) -> dict[str, Any]:
+    dialer = dialer_to({wanted["port"]}, trusting(Path(wanted["ca"])))
+    stopwatch = _Stopwatch()
+    stopwatch.install()
+    migrated = trio.Event()
+    migrated.set()
+    async with (
+        Database(wanted["conninfo"], size=CONNECTIONS) as database,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(database.watch)
+        count = len(wanted["users"])
+        runtime = _runtime(wanted, database, dialer)
+        fleet = Fleet(runtime, node=uuid4(), capacity=count, ttl=30.0, version="bench", migrated=migrated)
+        await database.wait_ready()
+        before, began = _trimmed_rss(), time.perf_counter()
+        async with trio.open_nursery() as running:
+            await running.start(fleet.run_accounts)
+            await running.start(fleet.run_membership)
+            await running.start(fleet.run_rounds)
+            with trio.move_on_after(START_WITHIN) as scope:
+                while fleet.statistics().states.get(State.WATCHING.value, 0) < count:
+                    await trio.sleep(0.02)
+            if scope.cancelled_caught:
+                raise RuntimeError(f"not all accounts watch: {fleet.statistics()}")
+            result = await _settled(wanted, before, began)
+            if wanted["deliveries"]:
+                await _deliver(wanted, stopwatch)
+            result["pushes"] = stopwatch.pushes
+            running.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+    return result
+
+
+async def _deliver(wanted: Wanted, stopwatch: _Stopwatch) -> None:
+    stopwatch.pushes.clear()
+    users, deliveries = wanted["users"], wanted["deliveries"]
+    step = max(1, len(users) // deliveries)
+    chosen = [users[number * step % len(users)] for number in range(deliveries)]
+    await trio.to_thread.run_sync(partial(_deliver_all, wanted["lmtp"], chosen))
+    with trio.move_on_after(PUSH_WITHIN):
+        while len(stopwatch.pushes) < len(set(chosen)):
+            await trio.sleep(0.05)
+    if len(stopwatch.pushes) < len(set(chosen)):
+        raise RuntimeError(f"{len(set(chosen))} accounts got mail, {len(stopwatch.pushes)} pushes were stored")
+
+
+def _deliver_all(port: int, users: list[str]) -> None:
+    with smtplib.LMTP("127.0.0.1", port, local_hostname="localhost", timeout=60) as lmtp:
+        for number, user in enumerate(users):
+            lmtp.sendmail("sender@example.test", [user], message(f"news {number}", body="It works.\r\n" * 50))
+            time.sleep(PAUSE)
+
+
+# -- the yardstick -------------------------------------------------------------------------------------------------
+
+
+async def _sessions(wanted: Wanted) -> dict[str, Any]:
+    """Log in, select, wait in IDLE; as many at once as the fleet may."""
+    dialer = dialer_to({wanted["port"]}, trusting(Path(wanted["ca"])))
+    endpoint = Endpoint(wanted["host"], wanted["port"], Security.TLS)
+    turns = trio.CapacityLimiter(wanted["starting"])
+    idle, all_idle = 0, trio.Event()
+
+    async def one(user: str) -> None:
+        nonlocal idle
+        async with AsyncExitStack() as stack:
+            async with turns:
+                opening = open_session(dialer, endpoint, user, Secret(wanted["password"]))
+                session = await stack.enter_async_context(opening)
+                await session.enable(b"QRESYNC", b"CONDSTORE")
+                await session.select("INBOX")
+            idle += 1
+            if idle == len(wanted["users"]):
+                all_idle.set()
+            await session.idle(RENEWAL)
+
+    before, began = _trimmed_rss(), time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for user in wanted["users"]:
+            nursery.start_soon(one, user)
+        with trio.fail_after(START_WITHIN):
+            await all_idle.wait()
+        result = await _settled(wanted, before, began)
+        nursery.cancel_scope.cancel()
+    return result
+
+
+if __name__ == "__main__":
+    main()
