@@ -15,6 +15,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from daemon.network import Dialer, NetworkPolicy, Resolver, client_context
 
@@ -58,6 +59,7 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None, port: int =
     async with background() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, serve, port, host="127.0.0.1"))
         yield listeners[0].socket.getsockname()[1]
+        await wait_all_tasks_blocked(0.01)  # let the script see the client go, and assert what it will
 
 
 def dialer_to(*ports: int, ca_file: Path | None = None) -> Dialer:

@@ -173,14 +173,18 @@ async def test_every_call_is_a_checkpoint(connect):
 
 
 async def test_closing_wakes_the_reader(connect):
+    woken = trio.Event()
+
     async def read(stream):
         with pytest.raises(trio.ClosedResourceError):
             await stream.receive_some(1)
+        woken.set()
 
     async with connect(silence) as stream, background() as nursery:
         nursery.start_soon(read, stream)
         await wait_all_tasks_blocked()
         await stream.aclose()
+        await woken.wait()
 
 
 async def test_closed_is_closed(connect):

@@ -57,7 +57,9 @@ def test_addresses(address, path):
 
 
 @pytest.mark.parametrize("address", [
-    "", "@", "ann", "ann@", "@example.com", "a b@example.com", "<ann@example.com>", "Ann <ann@example.com>",
+    "", "@", "ann", "ann@", "@example.com", "a b@example.com", "ann(x)@example.com",
+    "a,b@example.com", "a:b;@example.com", "ann@example.com,bob@example.com",
+    "<ann@example.com>", "Ann <ann@example.com>",
     "ann@example.com\r\nDATA", "ann@example.com\0", "ann@example.com> SIZE=1", "ann@example.com (comment)",
     "ann@example.com, bob@example.com", "ann@exa mple.com", "a" * 65 + "@example.com", "a@" + "b" * 260,
     "ann\u00a0x@example.com", "ann\u0085@example.com", "ann@\ud800.example", "\ud800@example.com",

@@ -71,11 +71,8 @@ async def test_a_server_that_falls_silent_is_unknown_only_after_the_end(step, se
             assert not submission.in_doubt
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "body"])  # where no reply belongs
 async def test_421_defers_and_ends_the_connection(step, server_context, ca_file):
-    if step == "body":
-        return  # no reply belongs there
-
     async def script(peer):
         await play_until(peer, step)
         await peer.say(b"421 4.3.2 going down")
@@ -207,4 +204,4 @@ async def test_a_body_that_raises_leaves_without_quit(server_context, ca_file):
     with pytest.raises(KeyError):
         async with talk(script, server_context, ca_file):
             raise KeyError
-    assert b"QUIT" not in b"".join(heard)
+    assert heard == [b""]

@@ -101,8 +101,9 @@ def test_size_and_text_are_bounded(path):
         load(path)
 
 
-def test_a_generated_file_loads_and_is_private(path):
-    old = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_a_generated_file_loads_and_is_private(umask, path):
+    old = os.umask(umask)
     try:
         generate_key_file(path)
     finally:
