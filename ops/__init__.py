@@ -3,7 +3,7 @@
 Nobody imports this package: it stands on top of everything.
 
     __main__      accountsctl: cli_token makes a session, doctor and doctor_database check a set-up, diagrams draws
-                  the pictures of the README
+                  what the README shows of the code, settings_table all settings
     demo          the demonstration: demo_servers starts its parts, demo_client is somebody outside
     testservers   real mail servers on the loopback interface (see there)
     bench         speed and memory, measured beside what others do

@@ -2,7 +2,7 @@
 
     accountsctl token --email you@example.com     a session cookie for a local set-up
     accountsctl doctor                            what is wrong, in words, and what to do
-    accountsctl diagram states|house              the pictures of the README
+    accountsctl diagram states|house|settings     what the README shows of the code
 
 Exit code: 0, 1 when something is wrong or cannot be done, 2 for wrong usage or settings.  What went wrong is one
 sentence on standard error.
@@ -95,7 +95,7 @@ def doctor(config: Path | None) -> None:
     help="Put it between the markers of this document instead of printing it.",
 )  # fmt: skip
 def diagram(name: str, into: Path | None) -> None:
-    """Print a picture (Mermaid) drawn from the code: an account's life, or the packages of the house."""
+    """Print what is drawn from the code: an account's life, the packages of the house, all settings."""
     drawn = DIAGRAMS[name]()
     if into is None:
         click.echo(drawn, nl=False)

@@ -1,5 +1,6 @@
 """Pictures of the project, drawn from the project itself: an account's life from its transition table, the house from
-the packages' docstrings and imports.  Mermaid, which source hosts and most editors render.
+the packages' docstrings and imports, the settings from their declarations.  Mermaid and Markdown, which source hosts
+and most editors render.
 
 What the README shows stands between `<!-- diagram NAME -->` and `<!-- /diagram -->`; a test compares it with what is
 drawn here, and `accountsctl diagram NAME --into README.md` brings it up to date.
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from daemon.account.states import TRANSITIONS, Event, State
+
+from .settings_table import table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 HOUSE: Final = ("ops", "control_api", "daemon", "supervisor")
@@ -160,7 +163,8 @@ def _joined(text: str) -> str:
     return " ".join(text.split())
 
 
-DIAGRAMS: Final = {"states": states, "house": house}
+DIAGRAMS: Final = {"states": states, "house": house, "settings": table}
+"""Whatever the README shows that is made from the code."""
 
 
 def put_into(text: str, name: str, drawn: str) -> str:
