@@ -112,8 +112,10 @@ class _Stopwatch:
         metrics.push_seconds.observe = self._observe  # type: ignore[method-assign]  # likewise for the commit
 
     def _observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
-        del amount, exemplar
-        self.pushes.append(trio.current_time() - self._heard[id(trio.lowlevel.current_task())])
+        del exemplar
+        heard = self._heard.pop(id(trio.lowlevel.current_task()), None)
+        # News that came in answer to a command, not in IDLE, have the daemon's own time.
+        self.pushes.append(amount if heard is None else trio.current_time() - heard)
 
 
 def _runtime(wanted: Wanted, database: Database, dialer: Dialer) -> Runtime:

@@ -1,0 +1,219 @@
+"""The daemon of a soak: a real process in a directory of its own, started, killed, watched and ended."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from daemon.storage.embedded import embedded_conninfo
+from daemon.vault import KeyRing, Vault
+
+from .bench.child import environment
+from .testservers.process import Owner, ServerProcess, short_directory
+
+STOP_WITHIN: Final = 60.0
+"""Seconds for an orderly end, the database's shutdown included."""
+
+RENEWAL: Final = 20.0
+"""Seconds between renewals of IDLE: a soak of minutes must see many, and deaf connections found by them."""
+
+_CONFIG: Final = """\
+[api]
+bind = "127.0.0.1:0"
+[operations]
+bind = "127.0.0.1:0"
+[storage]
+directory = "{state}"
+[network]
+allow = ["127.0.0.0/8", "::1/128"]
+ports = [{port}]
+ca_file = "{ca}"
+[fleet]
+starting_per_host = 40                  # all accounts are at this one host
+[sync]
+window = 50
+idle_renewal = {renewal}
+retry_first = 0.1
+retry_longest = 3
+[logs]
+format = "json"
+"""
+
+_BUGS: Final = re.compile(r'"event": "(account\.bug|account\.internal_error|root\.child_failed)"')
+_OF_THE_WORLD: Final = ("ServerDied",)
+"""What may be in an error of the root without being a bug: we killed the database ourselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the process holds."""
+
+    at: float
+    pid: int
+    rss_mib: float
+    descriptors: int
+    threads: int
+    connections: int
+    """Network connections: IMAP sessions, for nobody talks to its API."""
+
+    def as_json(self) -> dict[str, float]:
+        """As it is written."""
+        return {name: round(value, 2) for name, value in asdict(self).items()}
+
+
+class DaemonProcess:
+    """`python -m daemon`; its state outlives its deaths."""
+
+    def __init__(self, *, port: int, ca: Path) -> None:
+        self.directory = short_directory("soak-", Owner.ourselves())
+        self.state = self.directory / "state"
+        self.log = self.directory / "accountsd.log"
+        self._config = self.directory / "soak.toml"
+        self._config.write_text(_CONFIG.format(state=self.state, port=port, ca=ca, renewal=RENEWAL), "utf-8")
+        self.state.mkdir(mode=0o711)
+        key = secrets.token_bytes(32)
+        keys = self.state / "vault-keys"
+        keys.touch(mode=0o600)
+        keys.write_text(f"soak {base64.b64encode(key).decode()}\n", "ascii")
+        self.vault = Vault(KeyRing({"soak": key}))
+        self._process: ServerProcess | None = None
+        self.starts = 0
+
+    @property
+    def conninfo(self) -> str:
+        """How to reach its database."""
+        return embedded_conninfo(self.state / "postgresql")
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.running
+
+    def start(self) -> None:
+        """Start it; does not wait until it is ready."""
+        command = [sys.executable, "-P", "-m", "daemon", "--config", str(self._config)]
+        # `env` sets the path: a server process starts in its own directory, not in the source tree.
+        path = environment()["PYTHONPATH"]
+        self._process = ServerProcess(
+            ["/usr/bin/env", f"PYTHONPATH={path}", *command],
+            log=self.log, owner=Owner.ourselves(), directory=self.directory, name="accountsd",
+        )  # fmt: skip
+        self.starts += 1
+
+    def kill(self) -> None:
+        """`kill -9`: its database is left behind, for the next start to deal with."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def kill_database(self) -> bool:
+        """`kill -9` of the database's first process; whether there was one."""
+        try:
+            pid = int((self.state / "postgresql/data/postmaster.pid").read_text().split()[0])
+            if "postgres" not in psutil.Process(pid).name():
+                return False
+            os.kill(pid, signal.SIGKILL)
+        except (OSError, ValueError, IndexError, psutil.Error):
+            return False
+        return True
+
+    def stop(self) -> int | None:
+        """Ask it to end and wait; its exit code, None when it did not run or did not end in STOP_WITHIN."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        code = None
+        with contextlib.suppress(psutil.Error, OSError):
+            running = psutil.Process(process.pid)
+            running.terminate()
+            code = running.wait(STOP_WITHIN)
+        process.stop()
+        return code
+
+    def remains(self) -> list[str]:
+        """Processes that still work in its directory, though it has ended."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if Path(process.cwd()).is_relative_to(self.directory):
+                    found.append(f"{process.pid} {process.name()}")
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def sample(self, began: float) -> Sample | None:
+        """What it holds now; None when it does not run."""
+        if self._process is None:
+            return None
+        try:
+            process = psutil.Process(self._process.pid)
+            with process.oneshot():
+                return Sample(
+                    at=time.monotonic() - began,
+                    pid=process.pid,
+                    rss_mib=process.memory_info().rss / 2**20,
+                    descriptors=process.num_fds(),
+                    threads=process.num_threads(),
+                    connections=sum(1 for c in process.net_connections("tcp") if c.status == "ESTABLISHED"),
+                )
+        except psutil.Error:
+            return None
+
+    def bugs(self) -> list[str]:
+        """Lines of its log that tell of bugs, at most twenty."""
+        if not self.log.exists():
+            return []
+        with self.log.open(errors="replace") as lines:
+            found = [line for line in lines if _BUGS.search(line) and not any(w in line for w in _OF_THE_WORLD)]
+        return [_short(line) for line in found[:20]]
+
+    def close(self) -> None:
+        """End whatever runs and remove what it wrote."""
+        self.kill_database()
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _short(line: str) -> str:
+    """The event and the innermost frames of its traceback."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line[:500]
+    text = {name: value for name, value in event.items() if name not in ("level", "timestamp", "exception")}
+    stacks = event.get("exception") or []
+    kinds = [f"{stack.get('exc_type')}: {stack.get('exc_value')}" for stack in stacks if isinstance(stack, dict)]
+    return f"{text} {kinds}"[:600]
+
+
+def growth(samples: Sequence[Sample]) -> list[dict[str, float]]:
+    """For each life of the process that lasted at least two samples: how long, and first, most and last memory."""
+    lives: dict[int, list[Sample]] = {}
+    for sample in samples:
+        lives.setdefault(sample.pid, []).append(sample)
+    return [
+        {
+            "seconds": round(life[-1].at - life[0].at, 1),
+            "rss_first": round(life[0].rss_mib, 1),
+            "rss_most": round(max(s.rss_mib for s in life), 1),
+            "rss_last": round(life[-1].rss_mib, 1),
+            "descriptors_last": life[-1].descriptors,
+            "threads_last": life[-1].threads,
+        }
+        for life in lives.values()
+        if len(life) > 1
+    ]
