@@ -41,7 +41,7 @@ directory = "{state}"
 [network]
 allow = ["127.0.0.0/8", "::1/128"]
 ports = [{port}]
-ca_file = "{ca}"
+{trust}
 [fleet]
 starting_per_host = 40                  # all accounts are at this one host
 [sync]
@@ -78,12 +78,13 @@ class Sample:
 class DaemonProcess:
     """`python -m daemon`; its state outlives its deaths."""
 
-    def __init__(self, *, port: int, ca: Path) -> None:
+    def __init__(self, *, port: int, ca: Path | None) -> None:
         self.directory = short_directory("soak-", Owner.ourselves())
         self.state = self.directory / "state"
         self.log = self.directory / "accountsd.log"
         self._config = self.directory / "soak.toml"
-        self._config.write_text(_CONFIG.format(state=self.state, port=port, ca=ca, renewal=RENEWAL), "utf-8")
+        trust = f'ca_file = "{ca}"' if ca is not None else ""
+        self._config.write_text(_CONFIG.format(state=self.state, port=port, trust=trust, renewal=RENEWAL), "utf-8")
         self.state.mkdir(mode=0o711)
         key = secrets.token_bytes(32)
         keys = self.state / "vault-keys"
@@ -102,6 +103,11 @@ class DaemonProcess:
     def running(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.running
+
+    @property
+    def announced(self) -> bool:
+        """Whether it has said, since its first start, that it is ready."""
+        return self.log.exists() and b"accountsd " in self.log.read_bytes()
 
     def start(self) -> None:
         """Start it; does not wait until it is ready."""

@@ -40,7 +40,7 @@ def vault_of(key: bytes) -> Vault:
     return Vault(KeyRing({"bench": key}))
 
 
-def dialer_to(ports: Iterable[int], context: ssl.SSLContext) -> Dialer:
+def dialer_to(ports: Iterable[int], context: ssl.SSLContext | None) -> Dialer:
     """The daemon's dialer, allowed to the loopback interface."""
     return Dialer(NetworkPolicy(allow=LOOPBACK, ports=frozenset(ports)), Resolver(), tls=context)
 
