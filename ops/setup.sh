@@ -37,6 +37,7 @@ missing_packages() {
     esac
     case $1 in test)
         [ -x $dovecot/submission ] || echo dovecot-submissiond
+        command -v chromium >/dev/null || echo chromium
         set -- /usr/lib/postgresql/*/bin/postgres
         [ -x "$1" ] || echo postgresql
     esac
