@@ -171,7 +171,7 @@ async def _settle(campaign: Campaign, database: Database) -> float:
         await in_thread(campaign.daemon.start)
     began = time.monotonic()
     servers = [await in_thread(look, campaign.dovecot, user) for user in campaign.users]
-    left: dict[int, list[str]] = dict.fromkeys(range(len(servers)), ["never compared"])
+    left: dict[int, list[str]] = {number: ["never compared"] for number in range(len(servers))}
     with trio.move_on_after(SETTLE_WITHIN):
         while left:
             left = await _compare(campaign, database, servers, left)

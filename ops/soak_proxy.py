@@ -21,9 +21,10 @@ _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 class _Link:
     """One connection of the daemon's."""
 
-    __slots__ = ("client", "hearing", "scope", "server")
+    __slots__ = ("client", "hearing", "number", "scope", "server")
 
-    def __init__(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
+    def __init__(self, number: int, client: trio.SocketStream, server: trio.SocketStream) -> None:
+        self.number = number
         self.client = client
         self.server = server
         self.hearing = trio.Event()
@@ -82,15 +83,15 @@ class Proxy:
                 while True:
                     client, _ = await listener.accept()
                     self.accepted += 1
-                    nursery.start_soon(self._serve, trio.SocketStream(client))
+                    nursery.start_soon(self._serve, self.accepted, trio.SocketStream(client))
 
-    async def _serve(self, client: trio.SocketStream) -> None:
+    async def _serve(self, number: int, client: trio.SocketStream) -> None:
         try:
             server = await trio.open_tcp_stream("127.0.0.1", self.target)
         except OSError:  # the server is being restarted: the daemon sees its connection refused
             client.socket.close()
             return
-        link = _Link(client, server)
+        link = _Link(number, client, server)
         self._links.add(link)
         try:
             await link.run()
@@ -99,7 +100,7 @@ class Proxy:
 
     def some(self, share: float, rng: random.Random) -> list[_Link]:
         """A share of the connections, at least one where there is one."""
-        links = sorted(self._links, key=lambda link: id(link))
+        links = sorted(self._links, key=lambda link: link.number)
         return rng.sample(links, min(len(links), max(1, round(share * len(links)))))
 
     def cut(self, share: float, rng: random.Random, *, reset: bool) -> int:

@@ -1,6 +1,6 @@
 """The program of `api`: the control API as the daemon serves it, or a bare Quart-Trio application under Hypercorn.
 
-    python -P -m ops.bench.api_child < request.json
+python -P -m ops.bench.api_child < request.json
 """
 
 from __future__ import annotations

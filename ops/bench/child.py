@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +54,12 @@ async def ask(module: str, request: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
     raise ChildFailed(f"{module} took longer than {WITHIN:g} s")
+
+
+async def until(condition: Callable[[], bool], every: float = 0.02) -> None:
+    """Return when the condition holds; the caller bounds it."""
+    while not condition():  # noqa: ASYNC110  # what is waited for is another process, or tells nobody
+        await trio.sleep(every)
 
 
 def request() -> dict[str, Any]:

@@ -35,7 +35,7 @@ from daemon.telemetry import logs, metrics
 from daemon.vault.secret import Secret
 from ops.testservers.mail import message
 
-from .child import answer, request, rss_kib
+from .child import answer, request, rss_kib, until
 from .place import CONNECTIONS, dialer_to, trusting, vault_of
 
 Wanted = dict[str, Any]
@@ -108,7 +108,7 @@ class _Stopwatch:
             if patience == math.inf:  # IDLE alone waits without an end
                 self._heard[id(trio.lowlevel.current_task())] = trio.current_time()
 
-        Wire.wait_line = watched  # type: ignore[method-assign]  # nothing else tells when the line came
+        Wire.wait_line = watched  # type: ignore[assignment,method-assign]  # nothing else tells when the line came
         metrics.push_seconds.observe = self._observe  # type: ignore[method-assign]  # likewise for the commit
 
     def _observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
@@ -153,8 +153,7 @@ async def _fleet(wanted: Wanted) -> dict[str, Any]:
             await running.start(fleet.run_membership)
             await running.start(fleet.run_rounds)
             with trio.move_on_after(START_WITHIN) as scope:
-                while fleet.statistics().states.get(State.WATCHING.value, 0) < count:
-                    await trio.sleep(0.02)
+                await until(lambda: fleet.statistics().states.get(State.WATCHING.value, 0) == count)
             if scope.cancelled_caught:
                 raise RuntimeError(f"not all accounts watch: {fleet.statistics()}")
             result = await _settled(wanted, before, began)
@@ -173,8 +172,7 @@ async def _deliver(wanted: Wanted, stopwatch: _Stopwatch) -> None:
     chosen = [users[number * step % len(users)] for number in range(deliveries)]
     await trio.to_thread.run_sync(partial(_deliver_all, wanted["lmtp"], chosen))
     with trio.move_on_after(PUSH_WITHIN):
-        while len(stopwatch.pushes) < len(set(chosen)):
-            await trio.sleep(0.05)
+        await until(lambda: len(stopwatch.pushes) >= len(set(chosen)))
     if len(stopwatch.pushes) < len(set(chosen)):
         raise RuntimeError(f"{len(set(chosen))} accounts got mail, {len(stopwatch.pushes)} pushes were stored")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import shutil
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -23,6 +22,7 @@ from daemon.storage.embedded import run_embedded
 from daemon.storage.migrate import migrate
 from daemon.vault import KeyRing, Vault
 from ops.testservers.dovecot import Dovecot
+from ops.testservers.process import Owner, short_directory
 
 LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -67,8 +67,7 @@ class Place:
 @asynccontextmanager
 async def opened(dovecot: Dovecot) -> AsyncIterator[Place]:
     """A place around a running Dovecot: a fresh, migrated, durable database and a vault."""
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir="/tmp"))
-    directory.chmod(0o711)  # the embedded server's own user passes through
+    directory = short_directory("bench-", Owner.ourselves())
     try:
         async with trio.open_nursery() as nursery:
             conninfo = await nursery.start(run_embedded, directory / "postgresql")

@@ -11,7 +11,7 @@ import trio
 from ops.soak_daemon import DaemonProcess
 from ops.testservers.process import free_ports
 
-from .child import environment
+from .child import environment, until
 from .result import Row, Say
 
 START_WITHIN: Final = 60.0
@@ -36,8 +36,7 @@ async def measure(*, quick: bool, say: Say) -> list[Row]:
     try:
         await trio.to_thread.run_sync(daemon.start)
         with trio.fail_after(START_WITHIN):
-            while not daemon.announced:
-                await trio.sleep(0.1)
+            await until(lambda: daemon.announced)
         await trio.sleep(0.5 if quick else SETTLE)
         sample = daemon.sample(0.0)
     finally:
