@@ -25,7 +25,7 @@ import click
 import httpx
 import trio
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from daemon.settings import load
 from daemon.state import prepare
@@ -132,16 +132,16 @@ class Demo:
         """Follow the first sync by what the API says of it."""
         began, told = time.monotonic(), 0
         bar = Progress(
-            TextColumn("Syncing INBOX"), BarColumn(), MofNCompleteColumn(), DownloadColumn(),
+            TextColumn("Syncing INBOX"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[size]:.1f} MB"),
             console=self._console, disable=not self._console.is_terminal,
         )  # fmt: skip
         with bar, trio.move_on_after(SYNC_WITHIN):
-            task = bar.add_task("", total=self._messages)
+            task = bar.add_task("", total=self._messages, size=0.0)
             while True:
                 now = await api.progress(account)
                 if now.status == "error":
                     raise DemoFailed(f"the account does not sync: {now.reason}")
-                bar.update(task, completed=now.done, total=max(now.total, 1))
+                bar.update(task, completed=now.done, total=now.total or self._messages, size=now.size / 1e6)
                 if not self._console.is_terminal and now.done > told:
                     told = now.done
                     self.say(f"Syncing INBOX: {now.done} of {now.total} messages, {now.size / 1e6:.1f} MB")

@@ -12,6 +12,7 @@ import re
 import resource
 import stat
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -167,12 +168,27 @@ def _is_credential(file: Path) -> bool:
 def keys(state: State) -> Iterator[Finding]:
     """The key ring."""
     try:
-        ring = key_file(state).ring
+        with _as_owner_of(state.directory):
+            ring = key_file(state).ring
     except SettingsError as exc:
-        yield wrong(str(exc), "without its key ring no account can be opened: restore the file from its copy")
+        yield wrong(str(exc), "without its key ring no account can be opened: mend the file or restore its copy")
     else:
         yield ok(f"the key ring seals under key {ring.current}")
         yield note(f"nothing opens accounts without {state.key_file}", "keep a copy, apart from those of the database")
+
+
+@contextmanager
+def _as_owner_of(directory: Path) -> Iterator[None]:
+    """As root: be the user whose daemon it is, so that files are judged as that daemon judges them."""
+    owner = directory.stat().st_uid
+    if os.geteuid() != 0 or owner == 0:
+        yield
+        return
+    os.seteuid(owner)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def disk(directory: Path) -> Finding:

@@ -219,6 +219,19 @@ def test_secrets_that_others_can_read_are_wrong(here: Path) -> None:
     assert marks(findings, "state directory") == {"wrong"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look at another user's set-up")
+def test_root_judges_a_set_up_as_the_user_it_belongs_to(here: Path) -> None:
+    for path in (here, *here.iterdir()):
+        os.chown(path, 65534, 65534)
+    for directory in here.parents:
+        if directory.is_relative_to("/tmp") and directory != Path("/tmp"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    assert marks(examine(), "key ring") == {"ok"}
+    os.chown(here / "vault-keys", 1, 1)
+    assert marks(examine(), "vault.key_file") == {"wrong"}
+    assert os.geteuid() == 0
+
+
 def test_a_database_that_does_not_answer_is_told_without_its_password(
     here: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 90.0
 """Seconds until a line is there; it takes three on an idle machine."""
 
+pytestmark = pytest.mark.slow
+
 DIRECTORY = re.compile(r"/tmp/(?:accountsd-demo|dv|sm)-[^/\s]+")
 
 
@@ -28,9 +31,10 @@ class RunningDemo:
     """The demo's process, its lines so far, and all processes and directories it was seen with."""
 
     def __init__(self, *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE,
-                 reading: int | None = None) -> None:
+                 reading: int | None = None, program: tuple[str, ...] = ("-m", "ops.demo")) -> None:
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ops.demo", *arguments],
+            [sys.executable, "-P", *program, *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             cwd=ROOT, stdin=stdin, stdout=stdout, stderr=subprocess.STDOUT, start_new_session=True,
         )
         self._me = psutil.Process(self._popen.pid)
@@ -108,7 +112,7 @@ def running(process: psutil.Process) -> bool:
 def start() -> Iterator[Callable[..., RunningDemo]]:
     started: list[RunningDemo] = []
 
-    def begin(*arguments: str, **options: int) -> RunningDemo:
+    def begin(*arguments: str, **options: Any) -> RunningDemo:
         demo = RunningDemo(*arguments, **options)
         started.append(demo)
         return demo
@@ -182,6 +186,17 @@ def test_its_parts_end_with_it_even_if_it_is_killed(start):
     while demo.left() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert demo.left() == []
+
+
+def test_a_daemon_that_does_not_start_is_told_in_a_sentence(start):
+    broken = "from ops import demo, demo_servers as s; s._CONFIG += '[fleet]\\nclaim_ttl = 0\\n'; demo.main()"
+    demo = start(program=("-c", broken))
+    demo.wait_for(lambda output: "Starting accountsd" in output)
+    assert demo.wait() == 1
+    assert "demo: the daemon ended by itself: accountsd: the setting fleet.claim_ttl = 0 is wrong" in demo.output
+    assert "Nothing is left running." in demo.output
+    assert "Traceback" not in demo.output
+    assert_nothing_is_left(demo)
 
 
 def test_settings_of_another_daemon_do_not_reach_it():
