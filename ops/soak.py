@@ -12,12 +12,11 @@ Exit code 0 when nothing differs, 1 otherwise.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,12 +33,15 @@ from daemon.telemetry import logs
 
 from .bench import accounts
 from .bench.result import machine
-from .soak_daemon import RENEWAL, DaemonProcess, Sample, growth
-from .soak_plan import Action, Kind, plan
+from .demo_servers import adopt_orphans
+from .soak_actions import Campaign, act
+from .soak_daemon import RENEWAL, DaemonProcess, bury, growth
+from .soak_plan import plan
 from .soak_proxy import Proxy
 from .soak_verify import OnServer, differences, look
 from .testservers.dovecot import Dovecot
-from .testservers.mail import messages, seeds
+from .testservers.mail import seeds
+from .testservers.process import ServerFailed
 
 SETTLE_WITHIN: Final = 3 * RENEWAL + 60.0
 """Seconds from the last fault until all accounts equal the server: a deaf connection is found by the second renewal
@@ -49,6 +51,8 @@ START_WITHIN: Final = 60.0
 """Seconds until the daemon has made its database."""
 
 SAMPLE_EVERY: Final = 2.0
+BURY_EVERY: Final = 0.2
+"""Seconds."""
 
 SEEDED: Final = 40
 LARGE: Final = 3000
@@ -56,84 +60,6 @@ LARGE: Final = 3000
 
 SPARE_DESCRIPTORS: Final = 64
 """Descriptors beyond one for each account: database, listeners, logs.  More of them leak."""
-
-BURST: Final = 20
-MOST: Final = 10
-"""Messages delivered at once, and flagged or expunged at once."""
-
-FLAGS: Final = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Important", "Work")
-
-
-@dataclass
-class Campaign:
-    """What is under way."""
-
-    seed: int
-    seconds: float
-    dovecot: Dovecot
-    daemon: DaemonProcess
-    proxy: Proxy
-    users: list[str]
-    began: float = field(default_factory=time.monotonic)
-    ids: list[UUID] = field(default_factory=list)
-    done: Counter[str] = field(default_factory=Counter)
-    samples: list[Sample] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    delivered: int = 0
-
-    def say(self, text: str) -> None:
-        """Print a line with the time of the campaign."""
-        print(f"[{time.monotonic() - self.began:7.2f}] {text}", flush=True)
-
-
-# -- actions -------------------------------------------------------------------------------------------------------
-
-
-def _mail(campaign: Campaign, action: Action) -> None:
-    """Another client's work, or a delivery; blocks."""
-    dovecot, user = campaign.dovecot, campaign.users[action.account]
-    rng = random.Random(action.choice)  # noqa: S311  # repeatable, not secret
-    if action.kind in {Kind.DELIVER, Kind.BURST}:
-        count = BURST if action.kind is Kind.BURST else 1 + int(action.share * 3)
-        for content in messages(count, seed=action.choice):
-            dovecot.deliver(user, content)
-        campaign.delivered += count
-        return
-    uids = dovecot.uids(user)
-    chosen = rng.sample(uids, min(len(uids), 1 + int(action.share * MOST)))
-    if not chosen:
-        return
-    if action.kind is Kind.EXPUNGE:
-        dovecot.expunge(user, chosen)
-    else:
-        dovecot.flag(user, chosen, rng.choice(FLAGS), remove=action.kind is Kind.UNFLAG)
-
-
-async def _deaf(campaign: Campaign, action: Action, rng: random.Random) -> None:
-    links = campaign.proxy.deafen(action.share, rng)
-    await trio.sleep(action.lasting)
-    campaign.proxy.hear(links)
-
-
-async def _act(campaign: Campaign, action: Action, nursery: trio.Nursery) -> None:
-    rng = random.Random(action.choice)  # noqa: S311  # repeatable, not secret
-    daemon = campaign.daemon
-    match action.kind:
-        case Kind.CUT | Kind.HANG_UP:
-            campaign.proxy.cut(action.share, rng, reset=action.kind is Kind.CUT)
-        case Kind.DEAF:
-            nursery.start_soon(_deaf, campaign, action, rng)
-        case Kind.KILL_DAEMON:
-            await trio.to_thread.run_sync(daemon.kill)
-            await trio.sleep(rng.uniform(0.0, 1.0))
-            await trio.to_thread.run_sync(daemon.start)
-        case Kind.KILL_DATABASE:
-            await trio.to_thread.run_sync(daemon.kill_database)
-        case Kind.RESTART_SERVER:
-            await trio.to_thread.run_sync(campaign.dovecot.restart)
-        case _:
-            await trio.to_thread.run_sync(_mail, campaign, action)
-    campaign.done[action.kind.value] += 1
 
 
 # -- the campaign --------------------------------------------------------------------------------------------------
@@ -145,7 +71,7 @@ async def _run(campaign: Campaign) -> None:
         for action in plan(campaign.seed, campaign.seconds, len(campaign.users)):
             await trio.sleep(max(0.0, campaign.began + action.at - time.monotonic()))
             campaign.say(str(action))
-            await _act(campaign, action, nursery)
+            await act(campaign, action, nursery)
         nursery.cancel_scope.cancel()
     campaign.proxy.hear()
 
@@ -161,6 +87,14 @@ def _sample(campaign: Campaign) -> None:
     sample = campaign.daemon.sample(campaign.began)
     if sample is not None:
         campaign.samples.append(sample)
+
+
+async def _bury(campaign: Campaign) -> None:
+    """Be the parent of what killed daemons leave behind: a dead database that nobody buries looks like a living one."""
+    while True:
+        with contextlib.suppress(ServerFailed):  # Dovecot is just being restarted
+            bury({campaign.daemon.pid, campaign.dovecot.pid})
+        await trio.sleep(BURY_EVERY)
 
 
 async def _settle(campaign: Campaign, database: Database) -> float:
@@ -258,6 +192,7 @@ async def _campaign(campaign: Campaign, imap: Endpoint) -> dict[str, Any]:
     await in_thread(daemon.start)
     async with Database(daemon.conninfo, size=2, application_name="soak") as database, trio.open_nursery() as nursery:
         await nursery.start(database.watch)
+        nursery.start_soon(_bury, campaign)
         await _ready(database)
         password = campaign.dovecot.password
         campaign.ids = await accounts.connect(database, daemon.vault, campaign.users, imap, password, owner="soak")
@@ -300,6 +235,7 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
     minutes, count, large = (0.15, 4, 300) if arguments.quick else (arguments.minutes, arguments.accounts, LARGE)
+    adopt_orphans()
     logs.set_up("error", "text")
     print(f"seed {seed}, {minutes:g} minutes, {count} accounts", flush=True)
     report = trio.run(soak, seed, 60 * minutes, count, large)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -98,6 +98,11 @@ class DaemonProcess:
     def conninfo(self) -> str:
         """How to reach its database."""
         return embedded_conninfo(self.state / "postgresql")
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while there is a process."""
+        return self._process.pid if self._process is not None else None
 
     @property
     def running(self) -> bool:
@@ -204,6 +209,14 @@ def _short(line: str) -> str:
     stacks = event.get("exception") or []
     kinds = [f"{stack.get('exc_type')}: {stack.get('exc_value')}" for stack in stacks if isinstance(stack, dict)]
     return f"{text} {kinds}"[:600]
+
+
+def bury(known: Collection[int | None]) -> None:
+    """Collect the orphans that have ended and were given to us, but not those whose owner waits for them."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, ChildProcessError):
+            if child.pid not in known and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
 
 
 def growth(samples: Sequence[Sample]) -> list[dict[str, float]]:

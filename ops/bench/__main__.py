@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from daemon.telemetry import logs
+from ops.demo_servers import adopt_orphans
 
 from .report import show, write
 from .result import Row, Say, machine
@@ -51,6 +52,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - BENCHES.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    adopt_orphans()
     logs.set_up("error", "text")
     facts = machine()
     rows: list[Row] = []
