@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
+import os
 import smtplib
 import time
 from contextlib import AsyncExitStack
@@ -170,6 +171,7 @@ async def _deliver(wanted: Wanted, stopwatch: _Stopwatch) -> None:
     users, deliveries = wanted["users"], wanted["deliveries"]
     step = max(1, len(users) // deliveries)
     chosen = [users[number * step % len(users)] for number in range(deliveries)]
+    await trio.to_thread.run_sync(os.sync)
     await trio.to_thread.run_sync(partial(_deliver_all, wanted["lmtp"], chosen))
     with trio.move_on_after(PUSH_WITHIN):
         await until(lambda: len(stopwatch.pushes) >= len(set(chosen)))
