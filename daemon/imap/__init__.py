@@ -6,5 +6,6 @@ open, authenticate, capabilities                              one deadline from 
 faults                                                        the one table from a server's words to our faults
 bridge                                                        IMAPClient on the same connection, for rare commands
 plan ──► folder_sync ──► fetching ──► folder_record           what to do (pure), doing it, storing it
+flights                                                       which FETCHes are done, in our order; pure
 folders, folders_store                                        LIST; the SQL of folders
 """

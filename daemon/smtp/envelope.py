@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 import idna
@@ -27,7 +28,16 @@ MAX_PATH: Final = 254
 MAX_LOCAL: Final = 64
 """Octets of what stands before the @ (RFC 5321 section 4.5.3.1.1)."""
 
-_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f-\xa0<>]")
+# RFC 5321 section 4.1.2, with RFC 6531's characters above 127.  Dots may stand anywhere: ann.@ and a..b@ are in use at
+# Japanese carriers, and are the server's to refuse.  A quoted part has no blank and no angle bracket, which some server
+# would take for the end of the path, and escapes only what must be.
+_ABOVE: Final = r"[^\x00-\xa0\s]"
+_LOCAL: Final = re.compile(
+    rf"(?:[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.-]|{_ABOVE})+"
+    rf'|"(?:[!#-;=?-\[\]-~]|\\["\\]|{_ABOVE})+"'
+)
+_DOMAIN: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+_IPV6: Final = re.compile(r"IPv6:([0-9A-Fa-f:.]+)", re.IGNORECASE)
 
 TOO_LARGE: Final = Reply(552, "5.3.4", "The message is larger than the server takes.", local=True)
 NO_EIGHT_BIT: Final = Reply(554, "5.6.3", "The server takes no messages with 8-bit text.", local=True)
@@ -64,18 +74,34 @@ def mailbox(address: str) -> str | None:
     None for one that is no address.  The empty address is for MAIL only, and the caller's business.
     """
     local, at, domain = address.rpartition("@")
-    if not at or not local or not domain or len(address) > MAX_PATH or _FORBIDDEN.search(address):
-        return None
-    if len(local.encode("utf-8", "replace")) > MAX_LOCAL:
+    if not at or len(address) > MAX_PATH or not _LOCAL.fullmatch(local):
         return None
     try:
-        if local.isascii() and not domain.isascii():
-            address = f"{local}@{idna.encode(domain, uts46=True).decode('ascii')}"
-        address.encode("utf-8")  # a lone surrogate is none
-        # It must be one address as it stands, with no name, comment or route that a parser would drop.
-        return address if parse_address(address) == address else None
+        if len(local.encode()) > MAX_LOCAL:  # a lone surrogate has no encoding
+            return None
+        if domain.startswith("["):
+            _check_literal(domain)
+        else:
+            name = domain if domain.isascii() else idna.encode(domain, uts46=True).decode("ascii")
+            if not _DOMAIN.fullmatch(name):
+                return None
+            if local.isascii():
+                address = f"{local}@{name}"
+        # aiosmtplib puts what the standard library makes of an address on the wire: that must be this one.
+        return address if len(address) <= MAX_PATH and parse_address(address) == address else None
     except ValueError:  # idna's and Unicode's errors are ValueErrors too
         return None
+
+
+def _check_literal(domain: str) -> None:
+    """An address literal (RFC 5321 section 4.1.3); raises ValueError for none, and for tags other than IPv6."""
+    inner = domain.removeprefix("[").removesuffix("]")
+    if len(inner) != len(domain) - 2:
+        raise ValueError("a literal stands in brackets")
+    if match := _IPV6.fullmatch(inner):
+        IPv6Address(match[1])
+    else:
+        IPv4Address(inner)
 
 
 def refuse(sender: str, content: Payload, extensions: Mapping[str, str]) -> Reply | None:
