@@ -76,6 +76,9 @@ def _literal(text: str) -> str | None:
         return None
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
         raise InvalidHost("An IP address must have no zone.")
+    if isinstance(address, ipaddress.IPv6Address) and (mapped := address.ipv4_mapped) is not None:
+        number = int(mapped)  # written out, for Python 3.13 began to show the last 32 bits with dots
+        return f"::ffff:{number >> 16:x}:{number & 0xFFFF:x}"
     return str(address)
 
 

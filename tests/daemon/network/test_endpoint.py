@@ -19,6 +19,8 @@ from daemon.network import Endpoint, InvalidHost, Security, canonical_host, defa
     ("2001:db8::1", "2001:db8::1"),
     ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"),
     ("::ffff:127.0.0.1", "::ffff:7f00:1"),
+    ("0:0:0:0:0:FFFF:0:1", "::ffff:0:1"),
+    ("::ffff:0.0.0.0", "::ffff:0:0"),
 ])
 def test_one_form_of_a_host(given, canonical):
     assert canonical_host(given) == canonical
