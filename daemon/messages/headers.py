@@ -145,6 +145,8 @@ def _addresses(text: str) -> list[Address]:
         return []
     if len(text) <= _SIMPLE and (match := _ONE_ADDRESS.fullmatch(text.strip())):  # nine of ten fields hold just one
         return [{"name": _clean(_decoded((match[1] or "").strip())), "email": _clean(match[2] or match[3])}]
+    if len(text) > MAX_ADDRESS_FIELD:  # up to a comma: half an address may be somebody else's
+        text = text[:MAX_ADDRESS_FIELD].rpartition(",")[0]
     pairs = islice(read_addresses(text), MAX_ADDRESSES)
     return [{"name": _clean(_decoded(name)), "email": _clean(email)} for name, email in pairs]
 

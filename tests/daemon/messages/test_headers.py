@@ -69,6 +69,12 @@ def test_addresses(value: str, addresses: list[dict[str, str]]) -> None:
     assert read(f"To: {value}").to == addresses
 
 
+def test_a_field_that_is_cut_ends_with_a_whole_address() -> None:
+    addresses = [each["email"] for each in read("To: " + ", ".join(["ann@example.test"] * 1000)).to]
+    assert addresses
+    assert set(addresses) == {"ann@example.test"}
+
+
 def test_a_whole_message() -> None:
     seen = read(
         "From: Ann <ann@example.test>\r\nCc: c@example.test\r\nReply-To: r@example.test\r\n"
