@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -206,9 +206,19 @@ def _short(line: str) -> str:
     except ValueError:
         return line[:500]
     text = {name: value for name, value in event.items() if name not in ("level", "timestamp", "exception")}
-    stacks = event.get("exception") or []
-    kinds = [f"{stack.get('exc_type')}: {stack.get('exc_value')}" for stack in stacks if isinstance(stack, dict)]
-    return f"{text} {kinds}"[:600]
+    return f"{text} {_innermost(event.get('exception') or [])}"[:1000]
+
+
+def _innermost(stacks: list[dict[str, Any]]) -> list[str]:
+    """What was raised and where, groups opened."""
+    found = []
+    for stack in stacks:
+        if inner := [each for group in stack.get("exceptions") or [] for each in _innermost(group)]:
+            found += inner
+        else:
+            frames = [f"{frame.get('filename')}:{frame.get('lineno')}" for frame in (stack.get("frames") or [])[-2:]]
+            found.append(f"{stack.get('exc_type')}: {stack.get('exc_value')} at {frames}")
+    return found
 
 
 def bury(known: Collection[int | None]) -> None:
