@@ -8,78 +8,41 @@ value, and nothing has been started.  A secret's value is shown as `***`.
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from .settings_errors import SettingsError, sentence
+from .settings_values import (
+    Bind,
+    FilePath,
+    IPNetwork,
+    NameServers,
+    Networks,
+    Ports,
+    Slug,
+    Texts,
+    is_http_url,
+    is_origin,
 )
+
+__all__ = ["PREFIX", "IPNetwork", "PlanSettings", "Settings", "SettingsError", "load", "state_directory"]
 
 PREFIX = "ACCOUNTSD_"
 SECONDS = 1.0
 MINUTES = 60 * SECONDS
 
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_SECRET_KEYS = frozenset({("auth", "secret"), ("storage", "dsn")})
 _CREDENTIALS = {"auth-secret": ("auth", "secret_file"), "vault-keys": ("vault", "key_file")}
 _MAX_FILE = 1 << 20  # bytes; systemd allows credentials of 1 MiB, and no sensible settings file is larger
 
 
-class SettingsError(Exception):
-    """A setting that cannot be used: one sentence naming the key and its value (`***` where that is secret)."""
-
-
-def _items(value: object) -> object:
-    """A list may be written as TOML or JSON, or comma-separated in the environment."""
-    if isinstance(value, str):
-        text = value.strip()
-        if text.startswith("["):
-            return json.loads(text)
-        return [item.strip() for item in text.split(",") if item.strip()]
-    return value
-
-
-def _bind(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535 or not host:
-        raise ValueError("must be address:port, such as 127.0.0.1:8025 or [::1]:8025")
-    ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    return value
-
-
-def _nameserver(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        if not colon or not port.isdigit() or not 1 <= int(port) <= 65535:
-            raise ValueError("must be an address, or address:port") from None
-    return value
-
-
-Bind = Annotated[str, AfterValidator(_bind)]
-Networks = Annotated[tuple[IPNetwork, ...], BeforeValidator(_items)]
-Ports = Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_items)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_items)]
-NameServers = Annotated[tuple[Annotated[str, AfterValidator(_nameserver)], ...], BeforeValidator(_items)]
-
-
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class ApiSettings(_Section):
@@ -107,7 +70,7 @@ class StorageSettings(_Section):
 
     dsn: SecretStr = SecretStr("")
     """A PostgreSQL connection string; empty means the embedded server."""
-    directory: Path | None = None
+    directory: FilePath | None = None
     """The state directory: embedded database, generated keys."""
     connections: int = Field(default=8, ge=2, le=200)
     """Pool size of one node."""
@@ -118,27 +81,29 @@ class AuthSettings(_Section):
 
     mode: Literal["hs256", "jwks"] = "hs256"
     secret: SecretStr | None = None
-    secret_file: Path | None = None
+    secret_file: FilePath | None = None
     issuer: str = Field(default="", max_length=2048)
     """The exact `iss` of a token; required with `jwks`; `accountsd` for a local set-up."""
     jwks_url: str = Field(default="", max_length=2048)
     """Default: the issuer + `/.well-known/jwks.json`."""
     origins: Texts = ()
     """Browser origins that may call us across sites."""
-    default_plan: str = Field(default="free", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    default_plan: Slug = "free"
     """The plan of a token that names none, or one that is not configured."""
 
     @model_validator(mode="after")
     def _whole(self) -> AuthSettings:
-        if self.mode == "jwks":
-            if not self.issuer:
-                raise ValueError("auth.issuer is required when auth.mode is jwks")
-            if not (self.jwks_url or self.issuer).startswith(("https://", "http://")):
-                raise ValueError("auth.jwks_url must be an http(s) URL")
-        for origin in self.origins:
-            scheme, separator, rest = origin.partition("://")
-            if scheme not in {"http", "https"} or not separator or not rest or "/" in rest:
-                raise ValueError("auth.origins must hold origins such as https://app.example.com")
+        if self.mode == "jwks" and not self.issuer:
+            raise ValueError("auth.issuer is required when auth.mode is jwks")
+        if self.jwks_url and not is_http_url(self.jwks_url):
+            raise ValueError("auth.jwks_url must be an http(s) URL")
+        if self.mode == "jwks" and not self.jwks_url:
+            if not is_http_url(self.issuer) or "?" in self.issuer or "#" in self.issuer:
+                raise ValueError("auth.issuer must be an http(s) URL without a query where auth.jwks_url is not given")
+        if not all(map(is_origin, self.origins)):
+            raise ValueError("auth.origins must hold origins such as https://app.example.com, and nothing after them")
+        if self.secret is not None and self.secret_file is not None:
+            raise ValueError("auth.secret is given together with auth.secret_file: drop auth.secret to use the file")
         if self.secret is not None and len(self.secret.get_secret_value().encode()) < 32:
             raise ValueError("auth.secret must have at least 32 bytes (RFC 7518 section 3.2)")
         return self
@@ -147,7 +112,7 @@ class AuthSettings(_Section):
 class VaultSettings(_Section):
     """The key ring that seals credentials."""
 
-    key_file: Path | None = None
+    key_file: FilePath | None = None
     """Default: `vault-keys` in the state directory, made at the first start."""
 
 
@@ -157,7 +122,7 @@ class NetworkSettings(_Section):
     allow: Networks = ()
     """Networks beyond the public internet."""
     ports: Ports = frozenset({25, 143, 465, 587, 993, 2525})
-    ca_file: Path | None = None
+    ca_file: FilePath | None = None
     """Certificates trusted besides the system's."""
     nameservers: NameServers = ()
     """Empty: the system's resolver."""
@@ -192,6 +157,12 @@ class SyncSettings(_Section):
     """First pause after a lost connection; doubles up to `retry_longest`."""
     retry_longest: float = Field(default=10 * MINUTES, ge=1, le=3600)
 
+    @model_validator(mode="after")
+    def _whole(self) -> SyncSettings:
+        if self.retry_first > self.retry_longest:
+            raise ValueError(f"sync.retry_first must not be longer than sync.retry_longest, {self.retry_longest:g} s")
+        return self
+
 
 class PlanSettings(_Section):
     """What a plan allows."""
@@ -219,7 +190,15 @@ class Settings(_Section):
     fleet: FleetSettings = FleetSettings()
     sync: SyncSettings = SyncSettings()
     logs: LogSettings = LogSettings()
-    plans: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")], PlanSettings] = {}
+    plans: dict[Slug, PlanSettings] = {}
+
+    @model_validator(mode="after")
+    def _whole(self) -> Settings:
+        """Where plans limit, the default one must: a token that names none would have no limit at all."""
+        plan = self.auth.default_plan
+        if self.plans and plan not in self.plans:
+            raise ValueError(f"auth.default_plan must be one of the plans, and there is no [plans.{plan}]")
+        return self
 
 
 def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -230,38 +209,56 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
     """
     environ = os.environ if environ is None else environ
     values = _from_file(path) if path is not None else {}
-    _overlay_credentials(values, environ)
     _overlay_environment(values, environ)
+    _overlay_credentials(values, environ)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
-        raise SettingsError(_sentence(exc, values)) from None
+        raise SettingsError(sentence(exc, values)) from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_FILE:
-            raise SettingsError(f"the settings file {path} is larger than {_MAX_FILE} bytes")
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as exc:
-        raise SettingsError(f"the settings file {path} cannot be read: {exc.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"the settings file {path} is not UTF-8") from None
-    except tomllib.TOMLDecodeError as exc:
+        return tomllib.loads(_read(path, "settings file"))
+    except RecursionError:
+        raise SettingsError(f"the settings file {path} is not TOML: it is nested too deeply") from None
+    except ValueError as exc:  # also an integer of too many digits, which tomllib leaves to Python
         raise SettingsError(f"the settings file {path} is not TOML: {exc}") from None
 
 
+def _read(path: Path, what: str) -> str:
+    """A small regular file; a device or a pipe, which might never end, is not even waited for."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SettingsError(f"the {what} {path} cannot be read: it is not a regular file")
+            data = file.read(_MAX_FILE + 1)
+    except OSError as exc:
+        raise SettingsError(f"the {what} {path} cannot be read: {exc.strerror}") from None
+    except ValueError:
+        raise SettingsError(f"the {what} {str(path)!r} cannot be read: there is NUL in its name") from None
+    if len(data) > _MAX_FILE:
+        raise SettingsError(f"the {what} {path} is larger than {_MAX_FILE} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"the {what} {path} is not UTF-8") from None
+
+
 def _overlay_credentials(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Credentials of the unit fill what the file leaves open; they are named by their files, never copied."""
+    """Credentials of the unit fill what file and environment leave open; all but one are named, not copied."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return
     for name, (section, key) in _CREDENTIALS.items():
-        if (file := Path(directory, name)).is_file():
-            _section(values, section, str(file)).setdefault(key, str(file))
+        file = Path(directory, name)
+        if file.is_file():
+            inner = _section(values, section, str(file))
+            if not (key == "secret_file" and "secret" in inner):
+                inner.setdefault(key, str(file))
     dsn = Path(directory, "storage-dsn")
     if dsn.is_file():
-        _section(values, "storage", str(dsn)).setdefault("dsn", dsn.read_text("utf-8").strip())
+        _section(values, "storage", str(dsn)).setdefault("dsn", _read(dsn, "credential").strip())
 
 
 def _overlay_environment(values: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -284,42 +281,21 @@ def _section(values: dict[str, Any], name: str, source: str) -> dict[str, Any]:
     return inner
 
 
-def _sentence(exc: ValidationError, values: Mapping[str, Any]) -> str:
-    error = exc.errors(include_url=False, include_context=False)[0]
-    location = tuple(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    key = ".".join(part for part in location if part != "[key]")
-    if error["type"] == "extra_forbidden":
-        return f"the setting {key} is unknown"
-    value: object = values
-    for part in location:
-        value = value.get(part) if isinstance(value, Mapping) else value
-    if location[:2] in _SECRET_KEYS or (location[:1] == ("auth",) and len(location) == 1):
-        shown = "***"
-    else:
-        shown = "(not given)" if value is None else f"{value!r:.200}"
-    if len(location) == 1 and message.startswith(f"{key}."):  # a rule over a whole section names its key itself
-        return f"the setting {message} (value: {_shown_in(message, values)})"
-    return f"the setting {key} = {shown} is wrong: {message}"
-
-
-def _shown_in(message: str, values: Mapping[str, Any]) -> str:
-    section, _, key = message.split(" ", 1)[0].partition(".")
-    if (section, key) in _SECRET_KEYS:
-        return "***"
-    inner = values.get(section)
-    value = inner.get(key) if isinstance(inner, Mapping) else None
-    return "(not given)" if value is None else f"{value!r:.200}"
-
-
 def state_directory(settings: Settings, environ: Mapping[str, str] | None = None) -> Path:
-    """Where state lives: the setting, else `$STATE_DIRECTORY` (systemd), else the place for this user."""
+    """Where state lives: the setting, else `$STATE_DIRECTORY` (systemd), else the place for this user.
+
+    Raises:
+        SettingsError: there is no such place.
+    """
     environ = os.environ if environ is None else environ
     if settings.storage.directory is not None:
-        return settings.storage.directory.expanduser().absolute()
+        return settings.storage.directory.absolute()
     if given := environ.get("STATE_DIRECTORY"):
         return Path(given.split(":", 1)[0])
     if os.geteuid() == 0:
         return Path("/var/lib/accountsd")
-    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    try:
+        base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    except RuntimeError:
+        raise SettingsError("the setting storage.directory is missing, and this user has no home") from None
     return Path(base, "accountsd")

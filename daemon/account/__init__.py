@@ -2,7 +2,7 @@
 
     states, status, commands      the transition table; what the API calls `sync_status`; what an actor is told
     tree ──► actor, sync          the supervision tree: who owns the state, who holds the IMAP session
-    judging, pacing               how ends are judged; what all accounts together may do at once
+    judging, pacing, turns        how ends are judged; what all accounts together may do at once
     accounts_store                the SQL of the actor and its node
     service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller
 

@@ -66,7 +66,7 @@ def _view(row: dict[str, object], folders: tuple[FolderProgress, ...]) -> Accoun
         imap=_endpoint(get, "imap"),
         smtp=_endpoint(get, "smtp"),
         sync_status=sync_status(facts, now),
-        is_default=bool(get["is_default"]),
+        is_default=bool(get["is_default"]) and get["access"] == "owner",  # a sharer's default is one of their own
         created_at=_time(get["created_at"]) or now,
         access=get["access"],  # type: ignore[arg-type]
         desired=facts.desired,
@@ -126,9 +126,18 @@ async def is_connected(conn: Conn, user_id: str, email_normal: str) -> bool:
     return await cursor.fetchone() is not None
 
 
-async def exists(conn: Conn, account_id: UUID) -> bool:
-    """Whether there is an account of this id."""
-    cursor = await conn.execute("SELECT 1 FROM accounts WHERE id = %s", (account_id,))
+async def is_running(conn: Conn, account_id: UUID) -> bool:
+    """Whether there is a connected account of this id."""
+    cursor = await conn.execute("SELECT 1 FROM accounts WHERE id = %s AND desired <> 'removed'", (account_id,))
+    return await cursor.fetchone() is not None
+
+
+async def just_removed(conn: Conn, user_id: str, account_id: UUID) -> bool:
+    """Whether the user's own account was disconnected a moment ago."""
+    cursor = await conn.execute(
+        "SELECT 1 FROM accounts WHERE id = %s AND owner_id = %s AND removed_at > now() - interval '1 minute'",
+        (account_id, user_id),
+    )
     return await cursor.fetchone() is not None
 
 

@@ -33,6 +33,8 @@ class AccountRow:
     data_key: bytes | None
     password_sealed: bytes | None
     credentials_version: int
+    refused_version: int | None
+    """The version of the credentials that a server refused for good."""
     desired: Literal["running", "paused", "removed"]
     state: str
     state_reason: str | None
@@ -48,7 +50,7 @@ class AccountRow:
 
 _ROW = (
     "SELECT id, owner_id, email, imap_host, imap_port, imap_security, username, data_key, password_sealed,"
-    " credentials_version, desired, state, state_reason, first_synced_at,"
+    " credentials_version, refused_version, desired, state, state_reason, first_synced_at,"
     " coalesce(sync_requested_at > coalesce(sync_served_at, '-infinity'), false) AS sync_pending"
     " FROM accounts WHERE id = %s"
 )
@@ -69,7 +71,14 @@ async def set_progress(conn: Conn, account_id: UUID, state: State) -> None:
 
 
 async def set_trouble(
-    conn: Conn, account_id: UUID, state: State, *, code: str, reason: str, retry_in: float | None
+    conn: Conn,
+    account_id: UUID,
+    state: State,
+    *,
+    code: str,
+    reason: str,
+    retry_in: float | None,
+    refused: bool = False,
 ) -> None:
     """Enter a state of trouble.
 
@@ -80,17 +89,25 @@ async def set_trouble(
         code: a machine's word for the reason.
         reason: a sentence for the owner.
         retry_in: seconds until the next attempt, or None.
+        refused: whether the credentials as they are now were refused for good: nobody logs in with them again.
     """
     await conn.execute(
         "UPDATE accounts SET state = %(state)s, state_code = %(code)s, state_reason = %(reason)s,"
         " state_since = CASE WHEN state = %(state)s THEN state_since ELSE now() END,"
-        " retry_at = now() + make_interval(secs => %(retry)s), trouble_since = coalesce(trouble_since, now())"
-        " WHERE id = %(id)s",
-        {"state": state.value, "code": code, "reason": reason[:500], "retry": retry_in, "id": account_id},
+        " retry_at = now() + make_interval(secs => %(retry)s), trouble_since = coalesce(trouble_since, now()),"
+        " refused_version = CASE WHEN %(refused)s THEN credentials_version END WHERE id = %(id)s",
+        {
+            "state": state.value,
+            "code": code,
+            "reason": reason[:500],
+            "retry": retry_in,
+            "refused": refused,
+            "id": account_id,
+        },
     )
 
 
-async def set_caught_up(conn: Conn, account_id: UUID, *, new_messages: int, proof: float, served: bool) -> bool:
+async def set_caught_up(conn: Conn, account_id: UUID, *, new_messages: int, proof: float, served: float | None) -> bool:
     """The account is up to date now; whether that completed its first synchronisation.
 
     Args:
@@ -98,15 +115,17 @@ async def set_caught_up(conn: Conn, account_id: UUID, *, new_messages: int, proo
         account_id: whose.
         new_messages: arrived since it was last up to date.
         proof: seconds for which the server's last word counts as proof of life.
-        served: whether a requested synchronisation was served by this.
+        served: seconds ago that the run began which this ends, where one was requested: it serves what was asked
+            before it began, and nothing later.
     """
     cursor = await conn.execute(
         "UPDATE accounts a SET state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"
         " state_since = CASE WHEN a.state = 'watching' THEN a.state_since ELSE now() END, trouble_since = NULL,"
         " first_synced_at = coalesce(a.first_synced_at, now()), last_synced_at = now(), last_contact_at = now(),"
+        " refused_version = NULL,"
         " proof_until = now() + make_interval(secs => %(proof)s), new_messages = a.new_messages + %(new)s,"
-        " sync_served_at = CASE WHEN %(served)s THEN now() ELSE a.sync_served_at END,"
-        " sync_new_messages = CASE WHEN %(served)s THEN %(new)s ELSE a.sync_new_messages END"
+        " sync_served_at = coalesce(now() - make_interval(secs => %(served)s), a.sync_served_at),"
+        " sync_new_messages = CASE WHEN %(served)s::float8 IS NULL THEN a.sync_new_messages ELSE %(new)s END"
         " FROM (SELECT id, first_synced_at FROM accounts WHERE id = %(id)s FOR UPDATE) AS before"
         " WHERE a.id = before.id RETURNING before.first_synced_at IS NULL",
         {"proof": proof, "new": new_messages, "served": served, "id": account_id},

@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from daemon import events
+from daemon.errors import FaultKind
 from daemon.imap.folder_record import Store
 from daemon.storage.connection import Conn
 from supervisor import Mailbox, MailboxFull
@@ -49,7 +50,7 @@ class SyncControl(Protocol):
 class AccountActor:
     """One account's state and mailbox, for one life of its tree."""
 
-    __slots__ = ("_control", "_logged_in", "_store", "account_id", "heard_at", "mailbox", "row", "state")
+    __slots__ = ("_control", "_logged_in", "_missed", "_store", "account_id", "heard_at", "mailbox", "row", "state")
 
     def __init__(
         self, store: Store, row: AccountRow, *, control: SyncControl, logged_in: Callable[[], None]
@@ -64,16 +65,22 @@ class AccountActor:
         """When its server last proved it to be up to date, Unix time."""
 
         self.mailbox: Mailbox[Command] = Mailbox(CAPACITY)
+        self._missed: set[type] = set()
 
     def tell(self, command: Command) -> None:
-        """Put a command into the mailbox; a full one means that the database is away, and the facts will be told again.
+        """Put a command into the mailbox.
 
-        What is lost then is a report of progress, never mail: the store's cursor does not go through here.
+        It fills only while the database is away.  Then what is merely progress is left out first, so that there is room
+        for how an attempt ended; and what the owner asked is kept beside the mailbox, once.
         """
+        crowded = self.mailbox.statistics().queued >= CAPACITY // 2
+        if crowded and isinstance(command, (Attempting, LoggedIn)):
+            return
         try:
             self.mailbox.cast(command)
         except MailboxFull:
             log.warning("account.mailbox_full", command=type(command).__name__)
+            self._missed.add(type(command))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take commands until cancelled.
@@ -89,6 +96,18 @@ class AccountActor:
             command = await self.mailbox.receive()
             assert command is not None, "there is no deadline"
             await self._handle(command)
+            if self._missed:
+                await self._catch_up_on_missed()
+
+    async def _catch_up_on_missed(self) -> None:
+        """What found no room: the owner's wishes are carried out once; a lost end of an attempt begins it anew."""
+        missed, self._missed = self._missed, set()
+        if RowChanged in missed:
+            await self._reload()
+        if SyncEnded in missed:
+            self._control.restart()
+        elif SyncNow in missed or CaughtUp in missed:
+            self._control.request()
 
     async def _handle(self, command: Command) -> None:
         match command:
@@ -142,9 +161,11 @@ class AccountActor:
         self.state = next_state(self.state, Event.CAUGHT_UP)
         self.heard_at = time.time()
 
+        served = trio.current_time() - done.began if done.began is not None else None
+
         async def work(conn: Conn) -> bool:
             first = await accounts_store.set_caught_up(
-                conn, self.account_id, new_messages=done.new_messages, proof=done.proof, served=done.served
+                conn, self.account_id, new_messages=done.new_messages, proof=done.proof, served=served
             )
             if first:
                 await events.append(conn, events.EventType.ACCOUNT_SYNCED, self.account_id, {"email": self.row.email})
@@ -162,9 +183,12 @@ class AccountActor:
             await self._retry(event, code, reason, ended.retry_in)
             return
         parked = next_state(self.state, Event.GIVEN_UP)
+        refused = fault is not None and fault.kind in (FaultKind.AUTH_FAILED, FaultKind.PASSWORD_UNSUPPORTED)
 
         async def work(conn: Conn) -> None:
-            await accounts_store.set_trouble(conn, self.account_id, parked, code=code, reason=reason, retry_in=None)
+            await accounts_store.set_trouble(
+                conn, self.account_id, parked, code=code, reason=reason, retry_in=None, refused=refused
+            )
             told = {"email": self.row.email, "code": code, "reason": reason}
             await events.append(conn, events.EventType.ACCOUNT_ERROR, self.account_id, told)
 

@@ -35,8 +35,8 @@ class CaughtUp:
     proof: float
     """Seconds for which the server's last word counts as proof of life."""
 
-    served: bool
-    """Whether this run was asked for by `SyncNow`."""
+    began: float | None
+    """When the run began that was asked for by `SyncNow`, Trio's time; None for one that nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)

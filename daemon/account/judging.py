@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from daemon.errors import Disposition, Fault, FaultKind, leaves
+from daemon.imap.faults import Refused
 from daemon.storage.fence import ClaimLost
 from supervisor import Ruling, Verdict
 
@@ -22,7 +23,9 @@ INTERNAL_ERROR: Final = "internal_error"
 def fault_in(exc: BaseException) -> Fault | None:
     """The fault inside an exception (group), if faults are all there is: one bug among them makes it a bug."""
     found = leaves(exc)
-    faults = [leaf for leaf in found if isinstance(leaf, Fault)]
+    # A command that the server refused is a fault by what the refusal said (RFC 5530's codes).
+    told = [leaf.fault() if isinstance(leaf, Refused) else leaf for leaf in found]
+    faults = [fault for fault in told if isinstance(fault, Fault)]
     if len(faults) != len(found) or not faults:
         return None
     # The one that decides: parking before retrying, and the longest back-off a server named.

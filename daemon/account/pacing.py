@@ -8,13 +8,14 @@ which the attempt goes on without one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import trio
+
+from .turns import Turns
 
 T = TypeVar("T")
 
@@ -24,6 +25,11 @@ LARGE_BODIES: Final = 2
 SLOW: Final = 2.0
 """Seconds after which an attempt waits for its server rather than for our processor: a login over TLS costs 3 ms of it
 and a few round trips."""
+
+
+BULK: Final = 60.0
+"""Seconds that an account's turn to fetch in bulk counts: its server sends some thousand messages meanwhile, or it is
+so slow that it costs us little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +52,17 @@ class Pacing:
     """
 
     def __init__(self, *, starting: int, starting_per_host: int, first_syncs: int) -> None:
-        self._starting = starting
+        self._starting = Turns(starting, SLOW)
         self._per_host = starting_per_host
         self._hosts: dict[str, tuple[trio.Semaphore, int]] = {}
-        self._admission = trio.Lock()  # first come, first served; only the first in the queue looks at the turns
-        self._turns: deque[float] = deque()
-        self._ended = trio.Event()
-        self._connecting = 0
-        self._first = first_syncs
-        self.first_syncs = trio.Semaphore(first_syncs)
+        self.first_syncs = Turns(first_syncs, BULK)
         self.large_bodies = trio.Semaphore(LARGE_BODIES)
 
     @asynccontextmanager
     async def paced(self, host: str, opening: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
         """Enter `opening` when it is this account's turn; the turn ends when it is entered or has failed."""
         async with AsyncExitStack() as stack:
-            async with self._place(host), self._turn():
+            async with self._place(host), self._starting():
                 opened = await stack.enter_async_context(opening)
             yield opened
 
@@ -79,35 +80,12 @@ class Pacing:
             else:
                 del self._hosts[host]
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        async with self._admission:
-            while len(self._turns) >= self._starting:
-                with trio.move_on_at(self._turns[0] + SLOW):
-                    await self._ended.wait()
-                self._ended = trio.Event()
-                self._forget_slow()
-            begun = trio.current_time()
-            self._turns.append(begun)
-        self._connecting += 1
-        try:
-            yield
-        finally:
-            self._connecting -= 1
-            if begun in self._turns:
-                self._turns.remove(begun)
-            self._ended.set()
-
-    def _forget_slow(self) -> None:
-        while self._turns and self._turns[0] + SLOW <= trio.current_time():
-            self._turns.popleft()
-
     def statistics(self) -> PacingStatistics:
         """How many wait and work now."""
         users = sum(count for _, count in self._hosts.values())
         return PacingStatistics(
-            connecting=self._connecting,
-            waiting=users - self._connecting,
+            connecting=self._starting.taken,
+            waiting=users - self._starting.taken,
             hosts=len(self._hosts),
-            first_syncs=self._first - self.first_syncs.value,
+            first_syncs=self.first_syncs.taken,
         )

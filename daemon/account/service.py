@@ -78,6 +78,14 @@ class AccountServiceStatistics:
     disconnected: int
 
 
+@dataclass(slots=True)
+class _Saving:
+    """The ids under which one connect tries to save, over all its tries."""
+
+    fresh: UUID
+    former: UUID | None = None
+
+
 class AccountService:
     """Implements what the control API needs of accounts."""
 
@@ -108,7 +116,9 @@ class AccountService:
         """One transaction; DatabaseAway when the database is away for longer than a request waits."""
         if not self._migrated():
             raise DatabaseAway("the schema has not been brought up to date yet")
-        return await self._database.run(work, patience=PATIENCE)
+        with trio.move_on_after(PATIENCE):  # a server that has fallen silent under way is away as well
+            return await self._database.run(work, patience=PATIENCE)
+        raise DatabaseAway("the database did not answer in the time of a request")
 
     async def remember(self, user: User) -> None:
         """Store who called, when that is news."""
@@ -154,9 +164,9 @@ class AccountService:
             self._refused += 1
             log.info("connect.refused", service=failed.service.value, kind=failed.fault.kind.value)
             raise
-        fresh = uuid7()
+        saving = _Saving(uuid7())
         try:
-            account_id = await self._run(partial(self._save, user=user, request=request, fresh=fresh))
+            account_id = await self._run(partial(self._save, user=user, request=request, saving=saving))
         except psycopg.errors.UniqueViolation:
             raise AlreadyConnected from None
         self._connected += 1
@@ -196,14 +206,16 @@ class AccountService:
             if service in failures:
                 raise VerificationFailed(service, failures[service])
 
-    async def _save(self, conn: Conn, *, user: User, request: ConnectRequest, fresh: UUID) -> UUID:
+    async def _save(self, conn: Conn, *, user: User, request: ConnectRequest, saving: _Saving) -> UUID:
         """Save what was verified; a mailbox that the caller disconnected before comes back with its id and mail."""
         await users_store.lock(conn, user.id)
-        if await access_store.exists(conn, fresh):
-            return fresh  # an earlier try was committed although its answer was lost
+        for tried in filter(None, (saving.former, saving.fresh)):
+            if await access_store.is_running(conn, tried):
+                return tried  # an earlier try was committed although its answer was lost
         await self._check(conn, user=user, email=request.email)
         former = await access_store.find_removed(conn, user.id, request.imap.host, request.username)
-        account_id = former or fresh
+        saving.former = former
+        account_id = former or saving.fresh
         sealed = self._vault.seal(account_id, {"password": request.password})
         account = NewAccount(
             id=account_id,
@@ -231,7 +243,16 @@ class AccountService:
             AccountNotFound: unknown, or not the caller's own.
             CampaignsActive: it is the only remaining default account while campaigns are active.
         """
-        await self._run(partial(self._remove, user=user, account_id=account_id))
+        tried = False
+
+        async def remove(conn: Conn) -> None:
+            nonlocal tried
+            again, tried = tried, True
+            # A COMMIT whose answer was lost may have done it already: then that is the answer.
+            if not (again and await access_store.just_removed(conn, user.id, account_id)):
+                await self._remove(conn, user=user, account_id=account_id)
+
+        await self._run(remove)
         self._disconnected += 1
         self._nudge()
 

@@ -128,11 +128,16 @@ class SyncChild:
         )
         ready = False
         while True:
-            served, self._requested = self._requested, False
-            with metrics.sync_seconds.time():
-                tally = await sync.run()
+            requested, self._requested = self._requested, False
+            began = trio.current_time()
+            try:
+                with metrics.sync_seconds.time():
+                    tally = await sync.run()
+            except BaseException:
+                self._requested = self._requested or requested  # not served: the next attempt is to
+                raise
             proof = self._period(session) + PROOF_MARGIN
-            self._tell(CaughtUp(tally.new, proof, served))
+            self._tell(CaughtUp(tally.new, proof, began if requested else None))
             if not ready:
                 ready = True
                 task_status.started()
@@ -158,7 +163,7 @@ class SyncChild:
                 await sync.take(news, tally)
                 metrics.push_seconds.observe(trio.current_time() - heard)
                 left = max(0.0, until - trio.current_time())
-                self._tell(CaughtUp(tally.new, left + proof - period, served=False))
+                self._tell(CaughtUp(tally.new, left + proof - period, None))
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep that `request` ends: a session without IDLE has nothing that could be interrupted."""

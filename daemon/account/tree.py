@@ -82,7 +82,19 @@ class Runtime:
 class AccountTree:
     """One account, as long as this node has its claim."""
 
-    __slots__ = ("_actor", "_judge", "_row", "_runtime", "_store", "_supervisor", "_sync", "claim", "parked")
+    __slots__ = (
+        "_actor",
+        "_judge",
+        "_not_before",
+        "_row",
+        "_runtime",
+        "_store",
+        "_supervisor",
+        "_sync",
+        "claim",
+        "ended",
+        "parked",
+    )
 
     def __init__(self, runtime: Runtime, claim: Claim) -> None:
         self._runtime = runtime
@@ -92,8 +104,14 @@ class AccountTree:
         self._actor: AccountActor | None = None
         self._row: AccountRow | None = None
         self._supervisor: Supervisor | None = None
+        self._not_before = 0.0
+        """Until when the server asked us to stay away, Trio's time: nobody's wish shortens that."""
+
         self.parked = False
-        """Whether restart intensity was spent: down until the owner changes something."""
+        """Whether restart intensity was spent, and that is stored: down until the owner changes something."""
+
+        self.ended = False
+        """Whether the tree has run and ended."""
 
         self._sync = SyncChild(
             mailbox=self._mailbox,
@@ -146,9 +164,9 @@ class AccountTree:
     # What the actor may do to the sync child
 
     def request(self) -> None:
-        """Compare again soon, or stop pausing before the next attempt."""
+        """Compare again soon, or stop pausing before the next attempt, unless the server named the pause."""
         self._sync.request()
-        if self._supervisor is not None:
+        if self._supervisor is not None and trio.current_time() >= self._not_before:
             self._supervisor.wake("sync")
 
     def restart(self) -> None:
@@ -169,7 +187,7 @@ class AccountTree:
                 (
                     ChildSpec(
                         id="sync",
-                        start=self._sync.run,
+                        start=self._run_sync,
                         judge=self._judge,
                         shutdown=SHUTDOWN / 2,
                         backoff=Backoff(
@@ -189,6 +207,8 @@ class AccountTree:
             await self._supervisor.run()
         except RestartBudgetSpent:
             await self._park()
+        finally:
+            self.ended = True
 
     async def _run_actor(self, *, task_status: trio.TaskStatus[None]) -> None:
         load = partial(accounts_store.load, account_id=self.account_id)
@@ -204,6 +224,14 @@ class AccountTree:
             await actor.run(task_status=task_status)
         finally:
             actor.mailbox.close()
+
+    async def _run_sync(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """The sync child; with credentials that were refused it waits for new ones, whoever starts the tree."""
+        row = self._actor.row if self._actor is not None else None
+        if row is not None and row.refused_version == row.credentials_version:
+            task_status.started()
+            await trio.sleep_forever()  # until `restart`
+        await self._sync.run(task_status=task_status)
 
     async def _rewrap(self, row: AccountRow) -> None:
         """Put the account's data key under the ring's current key: rotation happens as accounts start."""
@@ -256,6 +284,8 @@ class AccountTree:
             return
         fault = fault_in(exc)
         self._runtime.faults(fault.kind.value if fault is not None else INTERNAL_ERROR)
+        if fault is not None and fault.retry_after:
+            self._not_before = trio.current_time() + fault.retry_after
         if fault is None:
             log.error("account.bug", account=str(self.account_id), child=report.child_id, exc_info=exc)
         if report.child_id == "sync":
@@ -263,7 +293,6 @@ class AccountTree:
 
     async def _park(self) -> None:
         """Restart intensity is spent: stay down, and say so."""
-        self.parked = True
         log.error("account.internal_error", account=str(self.account_id))
         reason = "An internal error keeps this account from being synchronised."
 
@@ -278,5 +307,6 @@ class AccountTree:
 
         try:
             await self._store.run(park)
+            self.parked = True
         except ClaimLost:
             log.info("account.claim_lost", account=str(self.account_id))

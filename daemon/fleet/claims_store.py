@@ -70,16 +70,28 @@ async def view(conn: Conn) -> FleetView:
     return FleetView(row[0], row[1])
 
 
-async def claim(conn: Conn, node_id: UUID, limit: int) -> list[Claim]:
-    """Claim up to `limit` accounts that should run and that no live node has; every claim begins a new epoch."""
+async def begin_epoch(conn: Conn, node_id: UUID) -> None:
+    """A new process of this node begins: its claims stay its own, in a new epoch."""
+    await conn.execute("UPDATE claims SET epoch = epoch + 1, claimed_at = now() WHERE owner = %s", (node_id,))
+
+
+async def claim(conn: Conn, node_id: UUID, limit: int, *, take_over: bool) -> list[Claim]:
+    """Claim up to `limit` accounts that should run and that no live node has; every claim begins a new epoch.
+
+    Args:
+        conn: a transaction.
+        node_id: for whom.
+        limit: at most so many.
+        take_over: also those of nodes that have not been heard in time, not only those that nobody has.
+    """
     cursor = await conn.execute(
         "WITH free AS (SELECT c.account_id FROM claims c JOIN accounts a ON a.id = c.account_id"
-        "  WHERE a.desired = 'running' AND (c.owner IS NULL OR NOT EXISTS"
+        "  WHERE a.desired = 'running' AND (c.owner IS NULL OR %(take_over)s AND NOT EXISTS"
         "   (SELECT 1 FROM nodes n WHERE n.id = c.owner AND n.expires_at > now()))"
         "  ORDER BY c.claimed_at NULLS FIRST LIMIT %(limit)s FOR UPDATE OF c SKIP LOCKED)"
         " UPDATE claims c SET owner = %(node)s, epoch = c.epoch + 1, claimed_at = now() FROM free"
         " WHERE c.account_id = free.account_id RETURNING c.account_id, c.epoch",
-        {"limit": limit, "node": node_id},
+        {"limit": limit, "node": node_id, "take_over": take_over},
     )
     return [Claim(row[0], node_id, row[1]) for row in await cursor.fetchall()]
 
@@ -112,11 +124,25 @@ async def mark_stopped(conn: Conn, account_id: UUID) -> None:
     )
 
 
-async def take_commands(conn: Conn, node_id: UUID) -> list[tuple[UUID, str]]:
-    """The requests for this node's accounts, oldest first, each taken once."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an owner asks of the node that runs an account."""
+
+    id: int
+    account_id: UUID
+    kind: str
+
+
+async def commands(conn: Conn, node_id: UUID) -> list[Request]:
+    """The requests for this node's accounts, oldest first; they stay until `forget`, so none is lost on the way."""
     cursor = await conn.execute(
-        "DELETE FROM commands m USING claims c WHERE c.account_id = m.account_id AND c.owner = %s"
-        " RETURNING m.id, m.account_id, m.kind",
+        "SELECT m.id, m.account_id, m.kind FROM commands m JOIN claims c ON c.account_id = m.account_id"
+        " WHERE c.owner = %s ORDER BY m.id LIMIT 10000",
         (node_id,),
     )
-    return [(row[1], row[2]) for row in sorted(await cursor.fetchall())]
+    return [Request(*row) for row in await cursor.fetchall()]
+
+
+async def forget(conn: Conn, requests: Sequence[int]) -> None:
+    """These requests have been delivered."""
+    await conn.execute("DELETE FROM commands WHERE id = ANY(%s)", (list(requests),))

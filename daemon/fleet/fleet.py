@@ -19,7 +19,7 @@ import math
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,12 +30,14 @@ import structlog
 import trio
 
 from daemon.account.tree import AccountTree, Runtime
+from daemon.errors import Fault
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim, ClaimLost, fence
-from supervisor import DynamicSupervisor, NoSuchChild, Report
+from supervisor import ChildExists, DynamicSupervisor, NoSuchChild, Report, TooManyChildren
 
 from . import claims_store
+from .claims_store import Request
 from .share import fair_share, surplus
 
 log = structlog.get_logger(__name__)
@@ -91,6 +93,9 @@ class Fleet:
         self._version = version
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._trees: dict[UUID, AccountTree] = {}
+        self._stopping: set[UUID] = set()
+        self._stops: trio.Nursery  # while rounds are made
+        self._stop_limit = trio.CapacityLimiter(STOP_AT_ONCE)
         self._dynamic = DynamicSupervisor("fleet", max_children=capacity + STOP_AT_ONCE, observers=(self._observe,))
         self._nudged = trio.Event()
         self._migrated = migrated
@@ -131,29 +136,40 @@ class Fleet:
         task_status.started()
         await self._migrated.wait()
         await self._database.run(self._beat)
-        self._joined.set()
+        if not self._joined.is_set():
+            # What a killed predecessor of this identity has under way must not pass the fence any more.
+            await self._database.run(partial(claims_store.begin_epoch, node_id=self.node))
+            self._joined.set()
         try:
             while True:
                 await trio.sleep(self._ttl / BEATS)
                 await self._database.run(self._beat)
-        finally:
-            with trio.move_on_after(3.0, shield=True) as scope:  # or the claims expire by themselves
+        except trio.Cancelled:  # an orderly end; after a bug of ours the claims stay, and the restarted child goes on
+            await self._leave()
+            raise
+
+    async def _leave(self) -> None:
+        with trio.move_on_after(3.0, shield=True) as scope:  # or the claims expire by themselves
+            try:
                 given = await self._database.run(partial(claims_store.leave, node_id=self.node), patience=2.0)
                 log.info("fleet.left", accounts=given)
-            if scope.cancelled_caught:
-                log.warning("fleet.left_late")
+            except Fault as fault:
+                log.warning("fleet.not_left", reason=fault.reason)
+        if scope.cancelled_caught:
+            log.warning("fleet.not_left", reason="the database took too long")
 
     async def run_rounds(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reconcile until cancelled."""
         task_status.started()
         await self._joined.wait()
-        while True:
-            await self._round()
-            self._rounds += 1
-            self._round_at = trio.current_time()
-            with trio.move_on_after(ROUND):
-                await self._nudged.wait()
-            self._nudged = trio.Event()
+        async with trio.open_nursery() as self._stops:
+            while True:
+                await self._round()
+                self._rounds += 1
+                self._round_at = trio.current_time()
+                with trio.move_on_after(ROUND):
+                    await self._nudged.wait()
+                self._nudged = trio.Event()
 
     # -- one round -----------------------------------------------------------------------------------------------------
 
@@ -162,87 +178,104 @@ class Fleet:
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY_EVERY
             await self._database.run(claims_store.tidy)
-        requests = await self._database.run(partial(claims_store.take_commands, node_id=self.node))
+        requests = await self._database.run(partial(claims_store.commands, node_id=self.node))
         view = await self._database.run(claims_store.view)
         share = fair_share(view.accounts, view.capacities, self._capacity)
         room = min(share - len(self._trees), CLAIM_AT_ONCE)
         if room > 0:
-            won = await self._database.run(partial(claims_store.claim, node_id=self.node, limit=room))
-            self._claimed += len(won)
-            if won:
-                log.info("fleet.claimed", accounts=len(won))
+            await self._claim(room)
         owned = {c.account_id: c for c in await self._database.run(partial(claims_store.owned, node_id=self.node))}
-        await self._reconcile(owned)
+        self._reconcile(owned)
         self._deliver(requests)
-        extra = surplus(len(self._trees), share)
+        if requests:
+            await self._database.run(partial(claims_store.forget, requests=[request.id for request in requests]))
+        extra = surplus(len(self._trees) - len(self._stopping), share)
         if extra:
-            await self._give_back([tree.claim for tree in list(self._trees.values())[-extra:]])
+            log.info("fleet.gives_back", accounts=extra)
+            staying = [tree for tree in self._trees.values() if tree.account_id not in self._stopping]
+            for tree in staying[-extra:]:
+                self._begin_stop(tree, released=True)
+
+    async def _claim(self, room: int) -> None:
+        # After an outage of the database every node looks dead until it has had time to say that it lives.
+        steady = self._database.statistics().since > self._ttl
+        claim = partial(claims_store.claim, node_id=self.node, limit=room, take_over=steady)
+        won = await self._database.run(claim)
+        self._claimed += len(won)
+        if won:
+            log.info("fleet.claimed", accounts=len(won))
 
     async def _beat(self, conn: Conn) -> None:
         await claims_store.beat(
             conn, self.node, name=self._name, version=self._version, capacity=self._capacity, ttl=self._ttl
         )
 
-    async def _reconcile(self, owned: Mapping[UUID, Claim]) -> None:
-        leaving = [tree for tree in self._trees.values() if owned.get(tree.account_id) != tree.claim]
-        for start in range(0, len(leaving), STOP_AT_ONCE):
-            async with trio.open_nursery() as nursery:
-                for tree in leaving[start : start + STOP_AT_ONCE]:
-                    nursery.start_soon(self._stop, tree, owned.get(tree.account_id))
+    def _reconcile(self, owned: Mapping[UUID, Claim]) -> None:
+        for tree in list(self._trees.values()):
+            if owned.get(tree.account_id) != tree.claim:
+                self._begin_stop(tree, released=tree.account_id not in owned)
         for account_id, claim in owned.items():
-            if account_id not in self._trees:
-                tree = AccountTree(self._runtime, claim)
-                self._trees[account_id] = tree
-                self._dynamic.start_child(tree.spec())
+            if account_id not in self._trees and len(self._trees) < self._capacity:
+                self._start(AccountTree(self._runtime, claim))
 
-    async def _stop(self, tree: AccountTree, successor: Claim | None) -> None:
-        """Stop an account that is not ours under this claim, or that its owner stopped."""
-        await self._end(tree)
-        if successor is not None:
-            return  # ours again, in a later epoch
+    def _start(self, tree: AccountTree) -> None:
+        try:
+            self._dynamic.start_child(tree.spec())
+        except (ChildExists, TooManyChildren) as exc:
+            log.warning("fleet.start_postponed", account=str(tree.account_id), reason=str(exc))
+            return  # the next round tries again
+        self._trees[tree.account_id] = tree
 
-        async def settle(conn: Conn) -> None:
+    def _begin_stop(self, tree: AccountTree, *, released: bool) -> None:
+        """Stop a tree without keeping the round waiting; its account is not started again before it has ended."""
+        if tree.account_id not in self._stopping:
+            self._stopping.add(tree.account_id)
+            self._stops.start_soon(self._stop, tree, released)
+
+    async def _stop(self, tree: AccountTree, released: bool) -> None:
+        """Stop first, then release, so that no account runs twice; what is another node's by now is left alone."""
+        try:
+            async with self._stop_limit:
+                with suppress(NoSuchChild):  # it ended by itself
+                    await self._dynamic.stop_child(str(tree.account_id))
+            if released:
+                await self._release(tree)
+        finally:
+            self._stopping.discard(tree.account_id)
+            if self._trees.get(tree.account_id) is tree:
+                del self._trees[tree.account_id]
+        self.nudge()
+
+    async def _release(self, tree: AccountTree) -> None:
+        async def work(conn: Conn) -> None:
             await fence(conn, tree.claim)
             await claims_store.mark_stopped(conn, tree.account_id)
 
         try:
-            await self._database.run(settle)
+            await self._database.run(work)
         except ClaimLost:
             self._lost += 1
-            return
-        await self._database.run(partial(claims_store.release, claims=[tree.claim]))
+        else:
+            # In a transaction of its own: the fence's shared lock and the update would be one node's deadlock.
+            await self._database.run(partial(claims_store.release, claims=[tree.claim]))
 
-    async def _give_back(self, claims: list[Claim]) -> None:
-        """Other nodes have less to do: stop first, then release, so that no account runs twice."""
-        log.info("fleet.gives_back", accounts=len(claims))
-        async with trio.open_nursery() as nursery:
-            for claim in claims:
-                nursery.start_soon(self._end, self._trees[claim.account_id])
-        await self._database.run(partial(claims_store.release, claims=claims))
-
-    async def _end(self, tree: AccountTree) -> None:
-        with suppress(NoSuchChild):  # it ended by itself
-            await self._dynamic.stop_child(str(tree.account_id))
-        self._trees.pop(tree.account_id, None)
-
-    def _deliver(self, requests: list[tuple[UUID, str]]) -> None:
-        for account_id, kind in requests:
-            tree = self._trees.get(account_id)
-            if tree is None:
-                continue  # stopped in this round, by the same request
+    def _deliver(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            tree = self._trees.get(request.account_id)
+            if tree is None or request.account_id in self._stopping:
+                continue  # it reads its row when it starts
             if tree.parked:
                 # A bug parked it; the owner wants something of it, so it may try again.
-                self._trees.pop(account_id)
-                self.nudge()
-            elif kind == "sync":
+                self._begin_stop(tree, released=False)
+            elif request.kind == "sync":
                 tree.sync_now()
             else:
                 tree.changed()
 
     def _observe(self, report: Report) -> None:
-        """An account's tree has ended by itself: forget it, unless it is parked, and look again."""
+        """A tree has ended by itself: forget it, unless it is parked, and look again."""
         account_id = UUID(report.child_id)
         tree = self._trees.get(account_id)
-        if tree is not None and not tree.parked:
+        if tree is not None and tree.ended and not tree.parked and account_id not in self._stopping:
             del self._trees[account_id]
             self.nudge()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from imapclient.response_parser import _convert_ENVELOPE
 from imapclient.response_types import BodyData, Envelope
 
-from .parse import MAX_MODSEQ, Malformed, internal_date, modseq_of, values
+from .parse import Malformed, internal_date, modseq_of, values
 from .uidset import MAX_UID
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ MAX_FLAGS: Final = 64
 """Flags kept of one message; Dovecot stops at about 50 keywords a folder.  A bound for memory, not a rule of IMAP."""
 MAX_FLAG: Final = 64
 """Bytes of one flag, likewise (Dovecot: mail_max_keyword_length = 50)."""
+MAX_SIZE: Final = 1 << 40
+"""Bytes that RFC822.SIZE may claim: a terabyte is no message, and sums of it must stay numbers."""
 _MAX_RAW: Final = 200  # bytes kept of a value that cannot be read
 _UID_HINT: Final = re.compile(rb"\bUID (\d{1,10})\b", re.IGNORECASE)
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})  # one for all: most messages have none of a kind
@@ -94,7 +96,7 @@ def _modseq(value: Value) -> int | None:
 
 
 def _size(value: Value) -> int:
-    if type(value) is not int or value > MAX_MODSEQ:
+    if type(value) is not int or value > MAX_SIZE:
         raise ValueError("no size")
     return value
 

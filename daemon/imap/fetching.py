@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 import trio
 
+from daemon.errors import Fault, FaultKind
 from daemon.messages.incoming import PART, FlagChange, IncomingMessage, flag_names
 
 from .fetched import Fetched
@@ -31,6 +33,9 @@ PIECE: Final = PART
 
 BATCH_BYTES: Final = 8 << 20
 """Bytes of bodies after which a batch is stored although its window goes on: two batches are held at most."""
+
+PIECE_WITHIN: Final = 120.0
+"""Seconds for one piece of a large body, 9 KB a second: a server that drips must not hold a place that others need."""
 
 DEPTH: Final = 3
 """FETCH commands in flight: with 50 ms of round trip, 2 give twice and 4 three times the speed of one."""
@@ -194,10 +199,7 @@ class Fetcher:
         async with self._large_bodies:
             while True:
                 section = b"BODY.PEEK[]<%d.%d>" % (size, PIECE)
-                piece = None
-                async with aclosing(self._session.fetch([b"%d" % message.uid], [b"UID", section])) as stream:
-                    async for fetched in stream:
-                        piece = next(iter(fetched.sections.values()), None)
+                piece = await self._piece(message.uid, section)
                 if piece is None:  # expunged meanwhile: the next comparison would have removed it
                     return (), ((message.uid, "the server did not give the whole message"),) if size else ()
                 pieces.append(piece)
@@ -206,6 +208,17 @@ class Fetcher:
                     return (_incoming(message, pieces[:1], too_large=True),), ()
                 if len(piece) < PIECE:
                     return (_incoming(message, pieces),), ()
+
+    async def _piece(self, uid: int, section: bytes) -> bytes | None:
+        piece = None
+        try:
+            with trio.fail_after(PIECE_WITHIN):
+                async with aclosing(self._session.fetch([b"%d" % uid], [b"UID", section])) as stream:
+                    async for fetched in stream:
+                        piece = next(iter(fetched.sections.values()), None)
+        except trio.TooSlowError:
+            raise Fault(FaultKind.LOST, "The mail server is too slow with a large message.") from None
+        return piece
 
     async def flags(self, sets: Iterable[bytes], *, changed_since: int | None, vanished: bool) -> FlagStream:
         """Begin to ask for flags; see `FlagStream`."""
@@ -279,8 +292,13 @@ def _incoming(
         uid=fetched.uid,
         flags=flag_names(fetched.flags or ()),
         modseq=fetched.modseq,
-        received_at=fetched.internal_date,
+        received_at=_plausible(fetched.internal_date),
         size=size,
         pieces=pieces,
         body_state="too_large" if too_large else "unreadable" if unreadable else "stored",
     )
+
+
+def _plausible(date: datetime | None) -> datetime | None:
+    """A date that PostgreSQL and Python both can hold in every time zone."""
+    return date if date is not None and 1970 <= date.year <= 9000 else None

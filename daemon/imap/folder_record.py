@@ -10,13 +10,15 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
+import psycopg
 import structlog
 
 from daemon import events
 from daemon.messages import messages_store, placements_store
 from daemon.messages.incoming import FlagChange
+from daemon.messages.messages_store import Prepared
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim
@@ -29,6 +31,14 @@ from .plan import Cursor, Method
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+
+UNSTORABLE: Final = (
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.CheckViolation,
+    UnicodeError,
+)
+"""What the database (or its driver) says of a value that it cannot hold: some message's doing, and no other's."""
 
 
 @dataclass(slots=True)
@@ -105,26 +115,47 @@ class FolderRecord:
             cursor: where the cursor is then.
             arrived: whether the messages are news, told as events, or the mail that was there before.
         """
-        prepared = messages_store.Prepared(self._store.claim.account_id, batch.messages)
+        prepared = await Prepared.of(self._store.claim.account_id, batch.messages)
+        stored = await self._store_prepared(prepared, batch.skipped, cursor, arrived=arrived)
+        metrics.messages_stored.labels("new" if arrived else "backfill").inc(stored)
+        metrics.bytes_stored.inc(sum(len(piece) for message in batch.messages for piece in message.pieces))
+        metrics.messages_skipped.inc(len(batch.skipped))
+        return stored
+
+    async def _store_prepared(
+        self, prepared: Prepared, skipped: Sequence[tuple[int, str]], cursor: Cursor, *, arrived: bool
+    ) -> int:
+        """Store, and when the database does not take some message, halve until it is found, and skip just that one."""
 
         async def work(conn: Conn) -> int:
             fresh = await messages_store.store(conn, self.folder.id, prepared)
-            await placements_store.record_skipped(conn, self.folder.id, cursor.uidvalidity, batch.skipped)
+            await placements_store.record_skipped(conn, self.folder.id, cursor.uidvalidity, skipped)
             if arrived:
                 received = (messages_store.received_event(prepared, at, self.name) for at in fresh)
                 account_id = self._store.claim.account_id
                 await events.append_many(conn, events.EventType.EMAIL_RECEIVED, account_id, received)
             else:
-                size = sum(batch.messages[at].size for at in fresh)
+                size = sum(prepared.messages[at].size for at in fresh)
                 await folders_store.add_progress(conn, self.folder.id, len(fresh), size)
             await folders_store.save_cursor(conn, self.folder.id, cursor)
             return len(fresh)
 
-        stored = await self._store.run(work)
+        try:
+            stored = await self._store.run(work)
+        except UNSTORABLE as exc:
+            if not prepared.messages:
+                raise  # then it is no message's fault
+            if len(prepared.messages) > 1:
+                first = await self._store_prepared(prepared.half(second=False), (), self.cursor, arrived=arrived)
+                return first + await self._store_prepared(
+                    prepared.half(second=True), skipped, cursor, arrived=arrived
+                )
+            uid = prepared.messages[0].uid
+            log.warning("message.unstorable", folder=self.name, uid=uid, sqlstate=getattr(exc, "sqlstate", None))
+            metrics.messages_skipped.inc()
+            reasons = (*skipped, (uid, "the database does not take the message"))
+            return await self._store_prepared(Prepared(prepared.account_id), reasons, cursor, arrived=arrived)
         self.folder = replace(self.folder, cursor=cursor)
-        metrics.messages_stored.labels("new" if arrived else "backfill").inc(stored)
-        metrics.bytes_stored.inc(sum(len(piece) for message in batch.messages for piece in message.pieces))
-        metrics.messages_skipped.inc(len(batch.skipped))
         return stored
 
     async def move(self, cursor: Cursor) -> None:
@@ -177,6 +208,19 @@ class FolderRecord:
 
         await self._store.run(work)
 
+    async def forget_skipped(self, keep: Sequence[int]) -> None:
+        """Forget skipped messages but those that the server still has."""
+        await self._store.run(partial(placements_store.forget_skipped, folder_id=self.folder.id, keep=keep))
+
+    async def former_count(self) -> int:
+        """How many messages from before a renumbering have not been recognised."""
+        return await self._store.run(partial(placements_store.former_count, folder_id=self.folder.id))
+
+    async def forget_former(self) -> None:
+        """Remove them."""
+        gone = await self._store.run(partial(placements_store.forget_former, folder_id=self.folder.id))
+        log.info("folder.former_forgotten", folder=self.name, messages=gone)
+
     async def demote(self, to: Method, reason: str) -> None:
         """Take the folder down the ladder for good."""
         log.warning("folder.demoted", folder=self.name, to=to.value, reason=reason)
@@ -185,12 +229,10 @@ class FolderRecord:
         self.folder = replace(self.folder, demoted=to)
 
     async def finish(self, method: Method, *, settled: bool) -> None:
-        """The folder equals the server: say so, and remove what its grace or a finished resync leaves behind."""
+        """The folder equals the server: say so, and remove what has had its grace."""
         rung = max(method, self.folder.demoted or method, key=list(Method).index)
 
         async def work(conn: Conn) -> None:
-            if self.cursor.complete:
-                await placements_store.forget_former(conn, self.folder.id)
             await placements_store.reap(conn, self.folder.id)
             await folders_store.mark_synced(conn, self.folder.id, rung, settled=settled)
 

@@ -55,10 +55,24 @@ Verify = Callable[[], AbstractAsyncContextManager[Session]]
 """Opens a fresh, authenticated session of the same account."""
 
 
+Turns = Callable[[], AbstractAsyncContextManager[object]]
+"""Waits for a turn to fetch in bulk, which other accounts want as well."""
+
+
 class FolderSync:
     """One folder of one account, over the life of one session."""
 
-    __slots__ = ("_config", "_fetcher", "_large_bodies", "_progressed", "_turns", "_verify", "record", "session")
+    __slots__ = (
+        "_config",
+        "_fetcher",
+        "_highest",
+        "_large_bodies",
+        "_progressed",
+        "_turns",
+        "_verify",
+        "record",
+        "session",
+    )
 
     def __init__(
         self,
@@ -68,7 +82,7 @@ class FolderSync:
         *,
         verify: Verify,
         large_bodies: Limiter,
-        turns: Limiter | None = None,
+        turns: Turns = nullcontext,
         progressed: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
@@ -76,7 +90,7 @@ class FolderSync:
         self._config = config
         self._verify = verify
         self._large_bodies = large_bodies
-        self._turns: Limiter = turns or nullcontext()
+        self._turns = turns
         self._progressed = progressed
 
     # -- one whole run -------------------------------------------------------------------------------------------------
@@ -109,8 +123,23 @@ class FolderSync:
         await self._follow(plan, selected, tally)
         await self._check_count(plan, tally)
         settled = cursor is not None and cursor.uidvalidity == selected.uidvalidity
+        if settled and self.record.cursor.complete:
+            await self._forget_former()
         await self.record.finish(plan.method, settled=settled)
         return tally
+
+    async def _forget_former(self) -> None:
+        """The folder kept its new numbers: what was not found under them is gone, but many are looked for once more."""
+        left = await self.record.former_count()
+        if not left:
+            return
+        if needs_brake(left, left + await self.record.count()):
+            async with self._verify() as fresh:
+                selected = await fresh.select(self.record.name)
+            same = selected.uidvalidity == self.record.cursor.uidvalidity
+            if not same or selected.exists != self.session.newsbox.messages:
+                return  # the next comparison decides
+        await self.record.forget_former()
 
     async def _follow(self, plan: Plan, selected: SelectedFolder, tally: Tally) -> None:
         for step in plan.steps:
@@ -120,8 +149,8 @@ class FolderSync:
                 case Step.RESYNC:
                     await self._resync(selected, plan.method)
                 case Step.APPLY_SELECTED:
-                    await self._vanish(selected.vanished, tally)
                     await self._apply(changes_of(selected.changed.items()), tally)
+                    await self._vanish(selected.vanished, tally)
                 case Step.FETCH_CHANGED:
                     await self._fetch_changed(tally)
                 case Step.COMPARE_FLAGS:
@@ -183,7 +212,7 @@ class FolderSync:
         windows = descending_windows([uid for uid in uids if uid < below], self._config.window)
         while windows:
             group, windows = windows[:GROUP], windows[GROUP:]
-            async with self._turns:
+            async with self._turns():
                 await self._fetcher.windows(group, partial(self._store_backfill, last=not windows))
             if windows and self.session.newsbox.any:
                 await self.take(self.session.take_news(), tally)
@@ -204,19 +233,26 @@ class FolderSync:
     async def _fetch_new(self, tally: Tally) -> None:
         uidnext = self.record.cursor.uidnext
         uids = [uid for uid in await self.session.uid_search(b"UID %d:*" % uidnext) if uid >= uidnext]
-        store = partial(self._store_new, tally=tally)
+        self._highest = 0
+        store = partial(self._store_new, tally=tally, asked=True)
         windows = ascending_windows(uids, self._config.window)
         for at in range(0, len(windows), GROUP):
-            async with self._turns if len(windows) > 1 else nullcontext():
+            async with self._turns() if len(windows) > 1 else nullcontext():
                 await self._fetcher.windows(windows[at : at + GROUP], store)
 
-    async def _store_new(self, batch: Batch, *, tally: Tally) -> None:
+    async def _store_new(self, batch: Batch, *, tally: Tally, asked: bool) -> None:
+        """Store arrivals.  Large ones come before the window that they belong to, so the highest UID is remembered.
+
+        Args:
+            batch: of arrivals.
+            tally: counts them.
+            asked: whether the window's UIDs were known to exist; `n:*` names one that may not.
+        """
         cursor = self.record.cursor
-        highest = max((message.uid for message in batch.messages), default=0)
+        self._highest = max([self._highest, *(message.uid for message in batch.messages)])
         if batch.done is not None:
-            # `n:*` is not known beforehand, so what came counts as well as what was asked for.
-            asked = batch.done.high if batch.done.uids[1:] or highest else 0
-            cursor = replace(cursor, uidnext=max(cursor.uidnext, highest + 1, asked + 1 if asked else 1))
+            reached = max(self._highest, batch.done.high if asked else 0)
+            cursor = replace(cursor, uidnext=max(cursor.uidnext, reached + 1))
         tally.new += await self.record.store_batch(batch, cursor, arrived=True)
 
     # -- what changed and what went ------------------------------------------------------------------------------------
@@ -232,8 +268,7 @@ class FolderSync:
             vanished=vanished,
         )
         await stream.each(partial(self._apply, tally=tally))
-        if vanished:
-            await self._vanish(self.session.take_news().vanished, tally)
+        await self.take(self.session.take_news(), tally)
 
     async def _compare(self, tally: Tally, *, flags: bool) -> bool:
         """Compare all UIDs (and flags) with the store; whether messages had to be fetched that should have been there.
@@ -256,12 +291,16 @@ class FolderSync:
         held = set(await self.record.live_uids())
         skipped = set(await self.record.skipped_uids())
         await self._vanish([range(uid, uid + 1) for uid in sorted(held - server)], tally)
+        if skipped - server:
+            await self.record.forget_skipped(sorted(skipped & server))
         low, high = self.record.cursor.backfill_below, self.record.cursor.uidnext
         missed = sorted(uid for uid in server - held - skipped if low <= uid < high)
         if missed:
             log.warning("folder.repaired", folder=self.record.name, messages=len(missed))
             windows = ascending_windows(missed, self._config.window)
             await self._fetcher.windows(windows, partial(self._store_missed, tally=tally))
+        if any(uid >= high for uid in server):  # whatever the server says of its UIDNEXT
+            await self._fetch_new(tally)
         return bool(missed)
 
     async def _store_missed(self, batch: Batch, *, tally: Tally) -> None:
@@ -298,9 +337,12 @@ class FolderSync:
 
     async def take(self, news: News, tally: Tally) -> None:
         """Store what the server said by itself.  The cursor's mod-sequence stays: the next run is told again."""
-        await self._vanish(news.vanished, tally)
+        # Flags first: of a message that was flagged and then went, the last word is that it went.
         await self._apply(changes_of(news.flags.items()), tally)
+        await self._vanish(news.vanished, tally)
         if news.exists is not None:
-            await self._fetcher.newest(self.record.cursor.uidnext, partial(self._store_new, tally=tally))
+            self._highest = 0
+            store = partial(self._store_new, tally=tally, asked=False)
+            await self._fetcher.newest(self.record.cursor.uidnext, store)
         if news.must_reconcile:
             await self._compare(tally, flags=bool(news.unplaced or news.dropped))

@@ -44,6 +44,11 @@ async def vanish(conn: Conn, folder_id: int, ranges: Sequence[range]) -> int:
     """Mark what lies in these ranges of UIDs as gone; how many placements that were."""
     if not ranges:
         return 0
+    await conn.execute(
+        "DELETE FROM skipped_messages s USING unnest(%s::bigint[], %s::bigint[]) AS r (low, high)"
+        " WHERE s.folder_id = %s AND s.uid BETWEEN r.low AND r.high",
+        (*_bounds(ranges), folder_id),
+    )
     cursor = await conn.execute(
         "UPDATE placements p SET vanished_at = now() FROM unnest(%s::bigint[], %s::bigint[]) AS r (low, high)"
         " WHERE p.folder_id = %s AND p.vanished_at IS NULL AND p.uid BETWEEN r.low AND r.high",
@@ -94,6 +99,12 @@ async def supersede(conn: Conn, folder_id: int, uidvalidity: int) -> None:
     await conn.execute("DELETE FROM skipped_messages WHERE folder_id = %s", (folder_id,))
 
 
+async def former_count(conn: Conn, folder_id: int) -> int:
+    """How many messages from before the resync have not been recognised (yet)."""
+    cursor = await conn.execute("SELECT count(*) FROM former_placements WHERE folder_id = %s", (folder_id,))
+    return int((await cursor.fetchone() or (0,))[0])
+
+
 async def forget_former(conn: Conn, folder_id: int) -> int:
     """The resync is complete: what was not recognised is gone.  How many messages that were."""
     cursor = await conn.execute("DELETE FROM former_placements WHERE folder_id = %s RETURNING message_id", (folder_id,))
@@ -120,6 +131,13 @@ async def record_skipped(conn: Conn, folder_id: int, uidvalidity: int, uids: Ite
         )
 
 
+async def forget_skipped(conn: Conn, folder_id: int, *, keep: Sequence[int]) -> None:
+    """Forget skipped messages that the server does not have any more; `keep` are those it has."""
+    await conn.execute(
+        "DELETE FROM skipped_messages WHERE folder_id = %s AND uid <> ALL(%s::bigint[])", (folder_id, list(keep))
+    )
+
+
 async def skipped_uids(conn: Conn, folder_id: int) -> array[int]:
     """The UIDs that were skipped: they are on the server and not in the store, and that is no difference."""
     cursor = await conn.execute("SELECT uid FROM skipped_messages WHERE folder_id = %s ORDER BY uid", (folder_id,))
@@ -139,7 +157,16 @@ async def _drop_unplaced(conn: Conn, message_ids: Sequence[UUID]) -> int:
 
 
 def _bounds(ranges: Sequence[range]) -> tuple[list[int], list[int]]:
-    return [span[0] for span in ranges if span], [span[-1] for span in ranges if span]
+    """Lows and highs of the ranges, merged: a server may name the same UIDs a thousand times."""
+    lows: list[int] = []
+    highs: list[int] = []
+    for low, high in sorted((span[0], span[-1]) for span in ranges if span):
+        if highs and low <= highs[-1] + 1:
+            highs[-1] = max(highs[-1], high)
+        else:
+            lows.append(low)
+            highs.append(high)
+    return lows, highs
 
 
 def _array_literal(items: Sequence[str]) -> str:

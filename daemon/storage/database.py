@@ -28,7 +28,7 @@ import structlog
 import trio
 
 from .conninfo import complete
-from .faults import DatabaseAway, away_in, is_conflict
+from .faults import DatabaseAway, away_in, is_conflict, is_slow
 from .fence import fence
 from .gate import NOT_ASKED, Gate
 from .pool import Pool, PoolStatistics, check
@@ -185,7 +185,7 @@ class Database:
             patience: seconds to wait in all for a database that is away; it does not bound the work itself.
 
         Raises:
-            DatabaseAway: still away when patience ended.
+            DatabaseAway: still away when patience ended, or too slow for its time limits again and again.
             ClaimLost: the account is another node's.
             psycopg.Error: the work's own failure, or more than MOST_CONFLICTS conflicts.
         """
@@ -205,6 +205,13 @@ class Database:
                 losses += 1
                 await trio.sleep(min(self._pause(losses), max(deadline - trio.current_time(), 0.0)))
             except psycopg.Error as exc:
+                if is_slow(exc):
+                    losses += 1
+                    log.warning("database.slow", sqlstate=exc.sqlstate, times=losses)
+                    if losses > MOST_CONFLICTS or trio.current_time() >= deadline:
+                        raise DatabaseAway("the server is too slow: a time limit ended the transaction") from exc
+                    await trio.sleep(min(self._pause(losses + 3), max(deadline - trio.current_time(), 0.0)))
+                    continue
                 conflicts += 1
                 if not is_conflict(exc) or conflicts > MOST_CONFLICTS:
                     raise

@@ -54,6 +54,15 @@ def is_conflict(exc: psycopg.Error) -> bool:
     return isinstance(exc, errors.SerializationFailure | errors.DeadlockDetected)
 
 
+def is_slow(exc: psycopg.Error) -> bool:
+    """Whether a time limit ended it: a row lock held too long, a statement on a stalled disk (55P03, 57014, 25P03).
+
+    Our own cancellations never get here: they end in `trio.Cancelled`.
+    """
+    limits = errors.LockNotAvailable | errors.QueryCanceled | errors.IdleInTransactionSessionTimeout
+    return isinstance(exc, limits)
+
+
 def away_in(exc: BaseException) -> psycopg.Error | None:
     """The loss of the database that explains this exception, also inside groups, or None.
 

@@ -34,6 +34,7 @@ CREATE TABLE accounts (
     data_key        bytea,
     password_sealed bytea,
     credentials_version integer NOT NULL DEFAULT 1 CHECK (credentials_version > 0),
+    refused_version integer,                -- the version of the credentials that a server refused for good
     is_default      boolean NOT NULL DEFAULT false,
     daily_limit     integer CHECK (daily_limit >= 0),
     desired         text NOT NULL DEFAULT 'running' CHECK (desired IN ('running', 'paused', 'removed')),
