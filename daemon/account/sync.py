@@ -159,9 +159,10 @@ class SyncChild:
                 await session.noop()
                 news = session.take_news()
             if news:
-                heard, tally = session.wire.heard_at, Tally()
+                tally = Tally()
                 await sync.take(news, tally)
-                metrics.push_seconds.observe(trio.current_time() - heard)
+                if session.can_idle:
+                    metrics.push_seconds.observe(trio.current_time() - session.news_at)
                 left = max(0.0, until - trio.current_time())
                 self._tell(CaughtUp(tally.new, left + proof - period, None))
 

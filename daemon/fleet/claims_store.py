@@ -82,12 +82,12 @@ async def claim(conn: Conn, node_id: UUID, limit: int, *, take_over: bool) -> li
         conn: a transaction.
         node_id: for whom.
         limit: at most so many.
-        take_over: also those of nodes that have not been heard in time, not only those that nobody has.
+        take_over: also those of nodes that have not been heard in time, not only those of nodes that are no more.
     """
     cursor = await conn.execute(
         "WITH free AS (SELECT c.account_id FROM claims c JOIN accounts a ON a.id = c.account_id"
-        "  WHERE a.desired = 'running' AND (c.owner IS NULL OR %(take_over)s AND NOT EXISTS"
-        "   (SELECT 1 FROM nodes n WHERE n.id = c.owner AND n.expires_at > now()))"
+        "  WHERE a.desired = 'running' AND (c.owner IS NULL OR NOT EXISTS"
+        "   (SELECT 1 FROM nodes n WHERE n.id = c.owner AND (n.expires_at > now() OR NOT %(take_over)s)))"
         "  ORDER BY c.claimed_at NULLS FIRST LIMIT %(limit)s FOR UPDATE OF c SKIP LOCKED)"
         " UPDATE claims c SET owner = %(node)s, epoch = c.epoch + 1, claimed_at = now() FROM free"
         " WHERE c.account_id = free.account_id RETURNING c.account_id, c.epoch",

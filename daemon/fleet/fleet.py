@@ -204,6 +204,8 @@ class Fleet:
         self._claimed += len(won)
         if won:
             log.info("fleet.claimed", accounts=len(won))
+        if len(won) == CLAIM_AT_ONCE:
+            self.nudge()  # there may be more
 
     async def _beat(self, conn: Conn) -> None:
         await claims_store.beat(

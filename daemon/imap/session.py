@@ -49,7 +49,7 @@ DONE_TIME: Final = 30.0
 class Session(Conversation):
     """An IMAP session; made by `open_session`."""
 
-    __slots__ = ("_interrupted", "_waiting", "enabled", "selected")
+    __slots__ = ("_interrupted", "_waiting", "enabled", "news_at", "selected")
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
@@ -57,6 +57,8 @@ class Session(Conversation):
         """Extensions that the server has ENABLEd."""
         self.selected: str | None = None
         """The folder that is selected."""
+        self.news_at = 0.0
+        """When the server's last word in an IDLE came, Trio's time: before it answered DONE."""
         self._interrupted = False
         self._waiting: trio.CancelScope | None = None
 
@@ -282,6 +284,8 @@ class Session(Conversation):
             tag = self.next_tag()
             with self.exclusive():
                 await self._idle(tag, trio.current_time() + seconds)
+        else:
+            self.news_at = self.wire.heard_at
         self._interrupted = False
         return self.take_news()
 
@@ -299,6 +303,7 @@ class Session(Conversation):
                 break
             self._heard(await self.read(), b"*")
         self._waiting = None
+        self.news_at = self.wire.heard_at
         with self.wire.within(DONE_TIME):
             await self.wire.send(b"DONE\r\n")
             while (response := await self.read()).tag != tag:

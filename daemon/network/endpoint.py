@@ -12,6 +12,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 import idna
@@ -43,6 +44,7 @@ def default_security(port: int) -> Security:
     return Security.STARTTLS if port in _STARTTLS_PORTS else Security.TLS
 
 
+@lru_cache(maxsize=4096)  # an account list builds two endpoints a row, of the same few providers
 def canonical_host(text: str) -> str:
     """The one form of a host: a lower-case name of A-labels, or a canonical IP address without brackets.
 

@@ -38,7 +38,7 @@ async def beat(db: Database, node_id: UUID, *, ttl: float = 60.0, capacity: int 
 
 
 async def claim(db: Database, node_id: UUID, limit: int = 100) -> list[Claim]:
-    return await db.run(lambda conn: claims_store.claim(conn, node_id, limit))
+    return await db.run(lambda conn: claims_store.claim(conn, node_id, limit, take_over=True))
 
 
 async def owned(db: Database, node_id: UUID) -> list[Claim]:
@@ -68,9 +68,9 @@ async def test_concurrent_claims_never_meet_and_never_wait(db: Database) -> None
     ids = await accounts(db, 4)
     one_node, other = await node(db), await node(db)
     async with db.transaction() as first:
-        won = await claims_store.claim(first, one_node, 2)
+        won = await claims_store.claim(first, one_node, 2, take_over=True)
         async with db.transaction() as second:
-            rest = await claims_store.claim(second, other, 10)
+            rest = await claims_store.claim(second, other, 10, take_over=True)
     assert len(won) == len(rest) == 2
     assert {c.account_id for c in won + rest} == set(ids)
 
@@ -175,7 +175,13 @@ async def test_requests_go_to_the_owner_once_and_in_order(db: Database) -> None:
         await execute(db, "INSERT INTO commands (account_id, kind) VALUES (%s, %s)", account_id, kind)
 
     async def take(of: UUID) -> list[tuple[UUID, str]]:
-        return await db.run(lambda conn: claims_store.take_commands(conn, of))
+        async def work(conn: Conn) -> list[tuple[UUID, str]]:
+            requests = await claims_store.commands(conn, of)
+            assert await claims_store.commands(conn, of) == requests, "they stay until they are forgotten"
+            await claims_store.forget(conn, [request.id for request in requests])
+            return [(request.account_id, request.kind) for request in requests]
+
+        return await db.run(work)
 
     assert await take(other) == []
     assert await take(node_id) == [(second, "sync"), (first, "changed"), (second, "changed")]
@@ -195,3 +201,16 @@ async def test_tidying_removes_what_nobody_needs(db: Database) -> None:
     await db.run(claims_store.tidy)
     assert await one(db, "SELECT id FROM nodes") == young
     assert await one(db, "SELECT count(*) FROM commands") == 1
+
+
+async def test_after_an_outage_nobody_is_taken_for_dead(db: Database) -> None:
+    """Every node looks dead until it has had time to say that it lives: only what has no node at all is claimed."""
+    await accounts(db, 3)
+    late, one_node = await node(db), await node(db)
+    kept = await claim(db, late, 2)
+    await execute(db, "UPDATE nodes SET expires_at = now() - interval '1 second' WHERE id = %s", late)
+    cautious = await db.run(lambda conn: claims_store.claim(conn, one_node, 100, take_over=False))
+    assert len(cautious) == 1
+    assert set(await owned(db, late)) == set(kept)
+    await execute(db, "DELETE FROM nodes WHERE id = %s", late)
+    assert len(await db.run(lambda conn: claims_store.claim(conn, one_node, 100, take_over=False))) == 2
