@@ -115,7 +115,6 @@ class SyncChild:
         )
 
     async def _work(self, session: Session, mailbox: Mailbox, task_status: trio.TaskStatus[None]) -> None:
-        await session.identify(name="accountsd")
         await session.enable(b"QRESYNC", b"CONDSTORE")
         record = await FolderRecord.open(self._store, INBOX)
         sync = FolderSync(

@@ -271,7 +271,7 @@ class AccountTree:
 
     def _observe(self, report: Report) -> None:
         """Hear what became of a child: the actor stores it, the metrics count it, a bug leaves its traceback."""
-        if report.context not in (Context.CHILD_TERMINATED, Context.START_FAILED):
+        if report.context not in (Context.CHILD_TERMINATED, Context.START_FAILED, Context.BUDGET_SPENT):
             if report.context is not Context.STOPPED:
                 log.error("account.supervision", context=report.context.value, child=report.child_id)
             return
@@ -288,7 +288,7 @@ class AccountTree:
             self._not_before = trio.current_time() + fault.retry_after
         if fault is None:
             log.error("account.bug", account=str(self.account_id), child=report.child_id, exc_info=exc)
-        if report.child_id == "sync":
+        if report.child_id == "sync" and report.context is not Context.BUDGET_SPENT:  # that one, `_park` tells
             self._tell(SyncEnded(fault, report.next_delay))
 
     async def _park(self) -> None:
