@@ -37,6 +37,7 @@ UNSTORABLE: Final = (
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.CheckViolation,
     UnicodeError,
+    OverflowError,  # of a number beyond its column, before the database has seen it
 )
 """What the database (or its driver) says of a value that it cannot hold: some message's doing, and no other's."""
 
