@@ -97,9 +97,9 @@ class AuthSettings(_Section):
             raise ValueError("auth.issuer is required when auth.mode is jwks")
         if self.jwks_url and not is_http_url(self.jwks_url):
             raise ValueError("auth.jwks_url must be an http(s) URL")
-        if self.mode == "jwks" and not self.jwks_url:
-            if not is_http_url(self.issuer) or "?" in self.issuer or "#" in self.issuer:
-                raise ValueError("auth.issuer must be an http(s) URL without a query where auth.jwks_url is not given")
+        found_by_issuer = self.mode == "jwks" and not self.jwks_url
+        if found_by_issuer and (not is_http_url(self.issuer) or {"?", "#"} & set(self.issuer)):
+            raise ValueError("auth.issuer must be an http(s) URL without a query where auth.jwks_url is not given")
         if not all(map(is_origin, self.origins)):
             raise ValueError("auth.origins must hold origins such as https://app.example.com, and nothing after them")
         if self.secret is not None and self.secret_file is not None:

@@ -17,9 +17,9 @@ MAX_SHOWN: Final = 200
 """Characters of a value in a sentence."""
 
 _SECRET_KEYS: Final = frozenset({("auth", "secret"), ("storage", "dsn")})
-_USERINFO: Final = re.compile(r"""(\w+://)?[^\s'"]*@""")
-"""Up to the last @: a password may hold any sign, and in a setting that takes no password nothing is lost."""
+_WORD: Final = re.compile(r"""[^\s'"]+""")  # one pass, however long the value
 
+_NOTHING: Final = "(not given)"
 _NUMBER: Final = "must be a number"
 _WHOLE: Final = "must be a whole number"
 _SECTION: Final = "must be a section"
@@ -61,7 +61,8 @@ def sentence(exc: ValidationError, values: Mapping[str, Any]) -> str:
         return f"the setting {key} is missing"
     if error["type"] == "value_error" and len(location) < 2:  # a rule over several keys names the one it is about
         subject = tuple(message.split(" ", 1)[0].split("."))
-        return f"the setting {message} (value: {_shown(subject, values)})"
+        shown = _shown(subject, values)
+        return f"the setting {message} {shown if shown == _NOTHING else f'(value: {shown})'}"
     if len(location) < 2:
         return f"the setting {key} is wrong: it {message}"
     return f"the setting {key} = {_shown(location, values)} is wrong: {message}"
@@ -90,12 +91,19 @@ def _shown(location: tuple[str, ...], values: Mapping[str, Any]) -> str:
     for part in location:
         value = value.get(part) if isinstance(value, Mapping) else value
     if value is None:
-        return "(not given)"
+        return _NOTHING
     if isinstance(value, Mapping):
         return "(a section)"
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, lists within lists
         return "(too large to show)"
-    text = _USERINFO.sub(r"\1***@", text)
+    text = _WORD.sub(_masked, text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+def _masked(word: re.Match[str]) -> str:
+    """Up to the last @: a password may hold any sign, and in a setting that takes no password nothing is lost."""
+    before, at, after = word[0].rpartition("@")
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme}{separator}***@{after}" if separator else f"***@{after}" if at else after

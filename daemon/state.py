@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -57,7 +59,8 @@ def prepare(settings: Settings, *, create: bool = True) -> State:
             # 0711: the embedded server's own user must be able to pass; everything inside has its own mode.
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
             if settings.vault.key_file is None and not key_file.exists():
-                generate_key_file(key_file)
+                with suppress(FileExistsError):  # made by another daemon a moment ago: that one holds
+                    generate_key_file(key_file)
         secret = _session_secret(settings, directory, create=create)
     except OSError as exc:
         problem = f"{exc.strerror} ({exc.filename})"
@@ -88,10 +91,14 @@ def _session_secret(settings: Settings, directory: Path, *, create: bool) -> Sec
     if auth.secret_file is None and create and not file.exists():
         _write_once(file, secrets.token_hex(32))
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_SECRET + 1)
+        # O_NONBLOCK: a pipe put in the file's place must not hold the start.
+        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
+            problem = _open_to_others(file, os.fstat(opened.fileno()), create=create)
+            data = opened.read(MAX_SECRET + 1) if problem is None else b""
     except OSError as exc:
-        raise SettingsError(f"the setting auth.secret_file = {str(file)!r} is wrong: {exc.strerror}") from None
+        problem = exc.strerror
+    if problem is not None:
+        raise SettingsError(f"the setting auth.secret_file = {str(file)!r} is wrong: {problem}")
     try:
         text = data.decode("utf-8").strip()
     except UnicodeDecodeError:
@@ -101,6 +108,22 @@ def _session_secret(settings: Settings, directory: Path, *, create: bool) -> Sec
             f"the setting auth.secret_file = {str(file)!r} is wrong: it must hold {LEAST_SECRET} to {MAX_SECRET} bytes"
         )
     return Secret(text)
+
+
+def _open_to_others(file: Path, status: os.stat_result, *, create: bool) -> str | None:
+    """Why a secret's file cannot be trusted.
+
+    As with the key ring, systemd's credentials are exempt: nobody else enters their directory.  Who only looks at a
+    set-up without starting it reads on, to report everything that is wrong with it.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and file.resolve().is_relative_to(Path(credentials).resolve()):
+        return None
+    if create and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return "others can read it: its mode must be 0600 or 0400"
+    return None
 
 
 def _write_once(file: Path, text: str) -> None:

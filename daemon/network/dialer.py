@@ -130,7 +130,8 @@ class Dialer:
 
     def _refuse(self, host: str, refusal: Refusal, sentence: str) -> Fault:
         self._refused += 1
-        log.warning("network.refused", host=host, ground=refusal.ground, subject=refusal.subject)
+        # At info: users choose the hosts, so that a warning would be theirs to raise.
+        log.info("network.refused", host=host, ground=refusal.ground, subject=refusal.subject)
         return _not_allowed(sentence)
 
 
