@@ -158,9 +158,9 @@ class Fetcher:
             async with send:
                 await self._read(reading, sets, send, lowest)
                 for message in reading.large:
-                    await send.send(Batch(*await self._large(message), None))
+                    await _hand_over(send, Batch(*await self._large(message), None))
                 for window in reading.held:
-                    await send.send(Batch((), (), window))
+                    await _hand_over(send, Batch((), (), window))
 
     async def _read(
         self, reading: _Reading, sets: Sequence[bytes], send: trio.MemorySendChannel[Batch], lowest: int
@@ -177,9 +177,9 @@ class Fetcher:
                 if fetched.uid >= lowest:
                     self._sort(reading, fetched)
                 while reading.ready:
-                    await send.send(reading.ready.pop(0))
+                    await _hand_over(send, reading.ready.pop(0))
         for batch in reading.ready:
-            await send.send(batch)
+            await _hand_over(send, batch)
 
     def _sort(self, reading: _Reading, fetched: Fetched) -> None:
         body = fetched.section(b"BODY[]")
@@ -263,9 +263,17 @@ def changes_of(news: Iterable[tuple[int, FlagNews]]) -> list[FlagChange]:
 
 
 async def _store_all(receive: trio.MemoryReceiveChannel[Batch], store: Store) -> None:
-    async with receive:
+    with receive:  # not `async with`: its checkpoint could put a Cancelled in the place of what `store` raised
         async for batch in receive:
             await store(batch)
+
+
+async def _hand_over(send: trio.MemorySendChannel[Batch], batch: Batch) -> None:
+    """Hand a batch to the storer; one that failed says so itself, and its nursery ends the reader."""
+    try:
+        await send.send(batch)
+    except trio.BrokenResourceError:
+        await trio.sleep_forever()
 
 
 def _pass_over(exc: Malformed) -> None:

@@ -17,7 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ttl = arguments.claim_ttl
     with stage() as scene:
-        sections = {"fleet": {"claim_ttl": ttl}, "plans.many": {"accounts": 100_000}}
+        sections = {"fleet": {"claim_ttl": ttl}, "plans.free": {"accounts": 100_000}}
         one, other = scene.daemon(**sections), scene.daemon(**sections)
         users = [f"n{number}@example.test" for number in range(arguments.accounts)]
         figures = TwoNodes(one, other, scene.mail, users).run(patience=ttl + 120.0)

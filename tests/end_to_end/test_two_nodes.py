@@ -7,7 +7,7 @@ ACCOUNTS = 40
 CLAIM_TTL = 3.0
 
 FLEET = {"claim_ttl": CLAIM_TTL, "starting": 20, "starting_per_host": 20}
-NODE = {"fleet": FLEET, "plans.many": {"accounts": 1000}}
+NODE = {"fleet": FLEET, "plans.free": {"accounts": 1000}}
 
 
 def test_one_is_killed_and_comes_back(start_daemon: StartDaemon, mail: MailServers, new_user: str) -> None:

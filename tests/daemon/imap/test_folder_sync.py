@@ -143,6 +143,7 @@ async def test_an_interrupted_first_sync_goes_on_where_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr(FolderRecord, "store_batch", failing)
+        # Exactly this: the reader, whose batches nobody takes any more, adds nothing of its own.
         with pytest.RaisesGroup(ConnectionResetError, flatten_subgroups=True, allow_unwrapped=True):
             await account.sync()
     assert await account.folder("backfill_below") == 81  # two windows of 50, the newest first

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
+from daemon.storage.faults import DatabaseAway
 from daemon.storage.fence import Claim, ClaimLost, fence
 from daemon.storage.transaction import Limits
 
@@ -132,8 +133,9 @@ async def test_waiting_at_a_held_claim_is_bounded_by_the_lock_limit(claim: Claim
     with trio.fail_after(DEADLINE):
         async with Database(database_dsn, limits=Limits(lock=0.05)) as db, db.transaction() as conn:
             await conn.execute(TAKE_OVER, (uuid4(), claim.account_id))
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                await db.run(write, claim=claim)
+            with pytest.raises(DatabaseAway) as caught:
+                await db.run(write, claim=claim, patience=0.2)
+    assert isinstance(caught.value.__cause__, psycopg.errors.LockNotAvailable)
 
 
 async def wait_for_lock(db: Database) -> None:
