@@ -10,7 +10,7 @@ Hypercorn 0.18's Trio worker has faults that a public listener cannot live with,
    to time it out. Here it is shielded.
 4. An answer given before the body has arrived (413, 401) is lost when the unread rest makes the kernel reset the
    connection.  Here the rest is read and discarded for a bounded time and number of bytes (RFC 9112 section 9.6).
-5. What h11 refuses is answered with an empty body; here it gets the envelope.
+5. What h11 refuses is answered with an empty body; here it gets the envelope, as does what `heads` refuses.
 
 HTTP/2 is absent rather than off: the wrapper that changes protocols is left out, so neither `Upgrade: h2c` nor the
 prior-knowledge preface leads anywhere.  TLS is the reverse proxy's business.  All of this uses names Hypercorn does not
@@ -41,6 +41,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
+from .heads import Http11
 from .web import HEADERS
 
 log = structlog.get_logger(__name__)
@@ -62,17 +63,27 @@ _REFUSALS: Final = {
     413: ("headers_too_large", "The request's headers are larger than this server accepts."),
     431: ("headers_too_large", "The request's headers are larger than this server accepts."),
     501: ("not_implemented", "This transfer coding is not supported."),
+    505: ("http_version_not_supported", "This server speaks HTTP/1.1."),
 }
 
 
 class Http1(H11Protocol):
     """HTTP/1.1 only, refusing in the envelope."""
 
+    _refused = False
+
     async def stream_send(self, event: StreamEvent) -> None:
         """Send; an answer that comes before the request has ended is the connection's last, and says so.
 
         So is any HTTP answer to a WebSocket handshake, which Hypercorn would leave open without a timeout.
         """
+        if self._refused:
+            return
+        if isinstance(event, Response) and isinstance(self.stream, WSStream) and _is_bare(event):
+            self._refused = True  # Hypercorn's own refusal of a handshake: bytes came before it was accepted
+            await self._send_error_response(event.status_code)
+            await self.send(Closed())
+            return
         if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
             event = replace(event, headers=[*event.headers, (b"connection", b"close")])
         await super().stream_send(event)
@@ -137,6 +148,7 @@ class Connection(TCPServer):
                 self.app, self.config, self.context, tasks, ConnectionState({}), False, client, server,
                 self.protocol_send,
             )
+            http.connection = Http11(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
             self.protocol = cast("ProtocolWrapper", http)  # of which it has all that is used: `handle()`
             await self.idle_task.restart(tasks, self._idle_timeout)
             await self._read_data()
@@ -208,6 +220,10 @@ class Connection(TCPServer):
                 break
         self._reading = False
         await self.protocol.handle(Closed())
+
+
+def _is_bare(response: Response) -> bool:
+    return response.status_code >= 400 and (b"content-length", b"0") in response.headers
 
 
 def _gone(exc: Exception) -> bool:

@@ -28,8 +28,8 @@ _SHARED: Final[Mapping[int, str]] = {
 _WITH_BODY: Final[Mapping[int, str]] = {
     408: "`request_timeout`: the body did not arrive in time.",
     413: "`body_too_large`.",
-    415: "`unsupported_media_type`: the body is not `application/json`.",
 }
+_NOT_JSON: Final = "`unsupported_media_type`: the body is not `application/json`."
 
 _INTRODUCTION: Final = """\
 Connects email accounts over IMAP and SMTP and keeps their inboxes synchronised.
@@ -39,6 +39,9 @@ machines>"}`. Times are RFC 3339 in UTC. Ids of accounts are UUIDs.
 
 Sessions are cookies. Methods that change something take `application/json` only, and from a browser only on the same \
 site or from an origin the operator listed.
+
+An address that is not listed here, or whose id is no UUID, is 404 `not_found`; a method that is not listed at an \
+address is 405 `method_not_allowed`, and `Allow` says which there are.
 """
 
 
@@ -93,9 +96,10 @@ def _operation(operation: Operation) -> Json:
 
 
 def _responses(operation: Operation) -> Json:
-    statuses: dict[int, str] = {**_SHARED, **(_WITH_BODY if operation.method not in SAFE_METHODS else {})}
+    statuses: dict[int, str] = {**_SHARED, **(_WITH_BODY if operation.body is not None else {})}
     statuses |= operation.refusals
     if operation.method not in SAFE_METHODS:
+        statuses[415] = _NOT_JSON  # also of a body that nobody asked for
         statuses[403] = f"{statuses[403]} {_FORGED}" if 403 in statuses else _FORGED
     responses: Json = {"200": {"description": _summary(operation.answer), "content": _content(operation.answer)}}
     for status in sorted(statuses):

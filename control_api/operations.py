@@ -26,7 +26,9 @@ MAX_BODY: Final = 1024
 
 def create_operations_app(service: OperationsService) -> QuartTrio:
     """The application with /metrics, /health/live and /health/ready, and nothing else."""
-    app = BoundedApp(__name__, handler_timeout=HANDLER_TIMEOUT, max_requests=MAX_REQUESTS, max_body=MAX_BODY)
+    app = BoundedApp(
+        __name__, handler_timeout=HANDLER_TIMEOUT, max_requests=MAX_REQUESTS, max_body=MAX_BODY, quiet=True
+    )
 
     async def metrics() -> Response:
         text, content_type = service.metrics()

@@ -30,6 +30,7 @@ from daemon.network.endpoint import MAX_HOST
 from daemon.vault.secret import Secret
 
 from .errors import InvalidBody
+from .messages import plain
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -155,9 +156,10 @@ def parse_body(model: type[BodyT], data: bytes) -> BodyT:
     except ValidationError as exc:
         fields: dict[str, list[str]] = {}
         form: list[str] = []
-        for error in exc.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]:
+        for error in exc.errors(include_url=False, include_input=False)[:MAX_ERRORS]:
             if error["loc"]:  # its first part is a field of ours: unknown members are not looked at
-                fields.setdefault(str(error["loc"][0]), []).append(error["msg"])
+                sentence = plain(error["type"], error["msg"], error.get("ctx", {}))
+                fields.setdefault(str(error["loc"][0]), []).append(sentence)
             elif error["type"] == "json_invalid":
                 form.append("The body is not valid JSON.")  # pydantic's own message would quote from it
             else:

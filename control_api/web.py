@@ -20,6 +20,7 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from quart import Response, g, has_request_context, request
 from quart.ctx import RequestContext
+from quart.globals import request_ctx
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -64,10 +65,14 @@ def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | N
 class BoundedApp(QuartTrio):
     """See the module's docstring."""
 
-    def __init__(self, name: str, *, handler_timeout: float, max_requests: int, max_body: int) -> None:
+    def __init__(
+        self, name: str, *, handler_timeout: float, max_requests: int, max_body: int, quiet: bool = False
+    ) -> None:
+        """`quiet`: requests that succeed are told at debug; a scraper's say the same every few seconds."""
         super().__init__(name, static_folder=None)
         self.gate = Gate(max_requests)
         self.handler_timeout = handler_timeout
+        self._quiet = quiet
         self.config.update(MAX_CONTENT_LENGTH=max_body, BODY_TIMEOUT=BODY_TIMEOUT, RESPONSE_TIMEOUT=None)
         # One spelling for each address: otherwise the router answers redirects, in HTML.
         self.url_map.strict_slashes = True
@@ -85,6 +90,7 @@ class BoundedApp(QuartTrio):
             await super().asgi_app(scope, receive, send)
             return
         begun = False
+        started = trio.current_time()
 
         async def tracked(message: ASGISendEvent) -> None:
             nonlocal begun
@@ -104,7 +110,10 @@ class BoundedApp(QuartTrio):
             if not isinstance(exc, BadTarget | Busy | HandlerTimeout):
                 log.exception("api.request_failed", method=scope.get("method"), answered=begun)
             if not begun:
-                await _send_refusal(scope["type"], refusal, send)
+                # Quart, which tells of requests otherwise, has never seen this one, or not to its end.
+                method, route = str(scope.get("method", "GET")), scope["path"][:MAX_LOGGED_PATH]
+                self._tell(method, route, refusal.status, trio.current_time() - started, refused_as=refusal.code)
+                await _send_refusal(scope, refusal, send)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
         """Run the view, in bounded time."""
@@ -129,18 +138,24 @@ class BoundedApp(QuartTrio):
     async def _finish(self, response: Response) -> Response:
         for name, value in (*HEADERS.items(), *self.answer_headers().items()):
             response.headers.setdefault(name, value)
+        if response.status_code == 204:  # RFC 9110 section 8.6: no length; and there is nothing to be of a type
+            response.headers.pop("Content-Type", None)
+            response.headers.pop("Content-Length", None)
         if has_request_context():
             seconds = trio.current_time() - g.get("started", trio.current_time())
-            self.note(request.method, response.status_code, seconds)
-            log.info(
-                "api.request",
-                method=request.method,
-                route=_route(),
-                status=response.status_code,
-                seconds=round(seconds, 4),
-                **_who(),
-            )
+            self._tell(request.method, _route(), response.status_code, seconds, **_who())
         return response
+
+    def _tell(self, method: str, route: str | None, status: int, seconds: float, **more: object) -> None:
+        """Count and log an answer."""
+        self.note(method, status, seconds)
+        tell = log.debug if self._quiet and status < 400 else log.info
+        tell("api.request", method=method, route=route, status=status, seconds=round(seconds, 4), **more)
+
+    async def make_default_options_response(self) -> Response:
+        """Answer OPTIONS: what may be done here."""
+        assert request_ctx.url_adapter is not None  # made with the request
+        return Response("", 204, {"Allow": ", ".join(sorted(request_ctx.url_adapter.allowed_methods()))})
 
     def note(self, method: str, status: int, seconds: float) -> None:
         """Count an answer; the operator's own listener is not counted."""
@@ -163,14 +178,12 @@ def _who() -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def _send_refusal(kind: str, refusal: Refusal, send: ASGISendCallable) -> None:
-    """Answer without Quart; a WebSocket's handshake is just closed, which is 403 on the wire."""
-    if kind == "websocket":
-        await send(cast("ASGISendEvent", {"type": "websocket.close", "code": 1013, "reason": None}))
-        return
+async def _send_refusal(scope: Scope, refusal: Refusal, send: ASGISendCallable) -> None:
+    """Answer without Quart; a WebSocket's handshake too, by the extension of ASGI that our server has."""
+    kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
     body = json_text(refusal.envelope())
     headers = {**HEADERS, **refusal.headers, "Content-Type": _JSON, "Content-Length": str(len(body))}
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    start = {"type": "http.response.start", "status": refusal.status, "headers": encoded}
+    start = {"type": f"{kind}.start", "status": refusal.status, "headers": encoded}
     await send(cast("ASGISendEvent", start))
-    await send(cast("ASGISendEvent", {"type": "http.response.body", "body": body, "more_body": False}))
+    await send(cast("ASGISendEvent", {"type": f"{kind}.body", "body": body, "more_body": False}))

@@ -52,6 +52,10 @@ async def test_it_says_what_the_contract_says(document):
                 for method, operation in methods.items()}
     assert statuses["/mail/accounts", "post"] >= {"200", "400", "401", "403", "409", "413", "415", "429", "500", "503"}
     assert statuses["/mail/accounts/{account_id}", "delete"] >= {"200", "401", "403", "404"}
+    bodiless = statuses["/mail/accounts/{account_id}", "delete"]
+    assert "415" in bodiless
+    assert not {"408", "413"} & bodiless
+    assert "405 `method_not_allowed`" in api["info"]["description"]
     session = api["components"]["securitySchemes"]["session"]
     assert (session["in"], session["name"]) == ("cookie", SESSION_COOKIE)
     listed = api["components"]["schemas"]["Account"]

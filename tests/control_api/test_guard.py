@@ -5,8 +5,10 @@ import random
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
-from tests.control_api.wire import ask, connection, request, until_closed
+from control_api.web import HEADERS
+from tests.control_api.wire import answer, ask, connection, request, until_closed
 
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade")
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
@@ -101,7 +103,7 @@ async def test_malformed(listening, name):
             except trio.BrokenResourceError:
                 pass        # refused before it was all sent
         for status, body in answers_of(await until_closed(stream)):
-            assert 400 <= status < 500 or status == 501
+            assert 400 <= status < 500 or status in {501, 505}
             assert body is None or body["success"] is False
     assert (await ask(listening, request("GET", "/mail/openapi.json")))[0] == 200
 
@@ -111,6 +113,55 @@ async def test_connections_end_also_when_the_client_stays(listening, name):
     async with connection(listening) as stream:
         await stream.send_all(MALFORMED[name])
         await until_closed(stream)
+
+
+REFUSED = {
+    "length and chunks": (MALFORMED["length and chunks"], 400),
+    "h2 preface": (MALFORMED["h2 preface"], 505),
+    "http/3": (MALFORMED["http/3"], 505),
+    "no key": (request("GET", "/x", *UPGRADE, VERSION), 400),
+    "no version": (request("GET", "/x", *UPGRADE, KEY), 400),
+    "version 99": (request("GET", "/x", *UPGRADE, KEY, "Sec-WebSocket-Version: 99"), 400),
+    "no ascii, connection": (request("GET", "/x", UPGRADE[0], "Connection: Upgrade, \xe4", KEY, VERSION), 400),
+    "no ascii, space": (request("GET", "/x", *UPGRADE, KEY, VERSION).replace(b"n: Up", b"n: \xa0Up"), 400),
+    "no ascii, extensions": (request("GET", "/x", *UPGRADE, KEY, VERSION, "Sec-WebSocket-Extensions: \xff"), 400),
+    "no ascii, protocol": (request("GET", "/x", *UPGRADE, KEY, VERSION, "Sec-WebSocket-Protocol: \xff"), 400),
+    "websocket by http/1.0": (b"GET /x HTTP/1.0\r\n" + "\r\n".join((*UPGRADE, KEY, VERSION, "", "")).encode(), 400),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_refused_in_the_envelope_without_a_failure_in_the_log(listening, name):
+    data, expected = REFUSED[name]
+    with capture_logs() as logged:
+        async with connection(listening) as stream:
+            await stream.send_all(data)
+            status, headers, body = await answer(stream)
+            assert await until_closed(stream) == b""
+    assert (status, json.loads(body)["success"]) == (expected, False)
+    assert headers[b"content-type"] == b"application/json"
+    assert headers[b"connection"] == b"close"
+    assert {name.lower().encode() for name in HEADERS} <= headers.keys()
+    assert not [event for event in logged if event["log_level"] in {"warning", "error"}]
+
+
+async def test_a_right_handshake_finds_no_websocket_and_is_told_so(listening):
+    status, headers, body = await ask(listening, request("GET", "/x", *UPGRADE, KEY, VERSION))
+    assert (status, json.loads(body)["code"]) == (404, "not_found")
+    assert headers[b"content-type"] == b"application/json"
+
+
+async def test_options_have_neither_type_nor_length(listening):
+    status, headers, _ = await ask(listening, request("OPTIONS", "/mail/accounts"))
+    assert status == 204
+    assert not {b"content-type", b"content-length"} & headers.keys()
+
+
+async def test_an_absolute_target_is_the_path_in_it(listening, make_session):
+    for prefix in ("http://any.example", "HTTPS://u@any.example:99"):
+        status, _, body = await ask(listening, request("GET", f"{prefix}/mail/accounts?x", token=make_session()))
+        assert (status, json.loads(body)["accounts"]) == (200, [])
+    assert (await ask(listening, request("GET", "http://any.example//mail/accounts")))[0] == 400
 
 
 def mutated(rng, data):

@@ -2,9 +2,11 @@
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from control_api.operations import create_operations_app
 from control_api.server import Listener
+from tests.control_api.wire import answer as wire_answer
 
 
 class Part:
@@ -57,6 +59,15 @@ async def test_nothing_else(client, path):
     assert (await client.post("/metrics")).status_code == 405
 
 
+async def test_success_is_told_at_debug_and_the_rest_at_info(client, part):
+    part.is_ready = False
+    with capture_logs() as logged:
+        for path in ("/metrics", "/health/live", "/health/ready", "/nowhere"):
+            await client.get(path)
+    assert [(event["status"], event["log_level"]) for event in logged] == [
+        (200, "debug"), (200, "debug"), (503, "info"), (404, "info")]
+
+
 async def test_failures(client, part, autojump_clock):
     part.failure = RuntimeError("secret")
     answer = await client.get("/metrics")
@@ -71,6 +82,10 @@ async def test_on_a_real_socket(part, nursery):
     host, port = await nursery.start(lambda task_status: listener.serve(task_status=task_status))
     assert host == "::1"
     stream = await trio.open_tcp_stream(host, port)
+    await stream.send_all(b"OPTIONS /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, _ = await wire_answer(stream)
+    assert (status, headers[b"allow"]) == (204, b"get, head, options")
+    assert not {b"content-type", b"content-length"} & headers.keys()
     await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     answer = b""
     with trio.fail_after(5):

@@ -67,6 +67,27 @@ def test_refused(field, value):
     assert set(wrong_fields(**{field: value})) == {field}
 
 
+@pytest.mark.parametrize(("field", "value", "sentence"), [
+    ("email", ..., "This is required."), ("email", 7, "This must be a text."),
+    ("email", "a", "This must have at least 3 characters."),
+    ("password", "", "This must not be empty."), ("username", "", "This must not be empty."),
+    ("password", "x" * 1025, "This must have at most 1024 characters."),
+    ("name", "x" * 201, "This must have at most 200 characters."),
+    ("imap_port", "993", "This must be a whole number."), ("imap_port", 993.5, "This must be a whole number."),
+    ("imap_port", 0, "This must be at least 1."), ("imap_port", 65536, "This must be at most 65535."),
+    ("imap_security", "plain", "This must be 'tls' or 'starttls'."),
+    ("email", "nobody", "This is not an email address."),
+])
+def test_what_is_wrong_is_a_plain_sentence(field, value, sentence):
+    assert wrong_fields(**{field: value}) == {field: [sentence]}
+
+
+def test_an_id_that_is_none():
+    with pytest.raises(InvalidBody) as caught:
+        parse_body(SyncBody, b'{"account_id": "x"}')
+    assert caught.value.fields == {"account_id": ["This must be a UUID."]}
+
+
 @pytest.mark.parametrize("email", [
     "you@localhost", "a+b.c@sub.example.co.uk", "me@müller.example", "!#$%&'*+/=?^_`{|}~-@example.com",
     "x" * 64 + "@example.com",

@@ -3,6 +3,7 @@
 import pytest
 import trio
 from quart.testing import WebsocketResponseError
+from structlog.testing import capture_logs
 
 from control_api.app import create_app
 from control_api.limits import MAX_PER_CALLER
@@ -104,6 +105,23 @@ async def test_requests_beyond_the_bound_are_refused_at_once(autojump_clock, cal
     assert service.most_under_way == settings.api.max_requests
     service.delay = 0.0
     assert (await call("GET", "/mail/accounts")).status_code == 200
+
+
+async def test_refusals_before_quart_are_counted_and_logged(autojump_clock, app, call, service, settings):
+    noted = []
+    app.note = lambda method, status, seconds: noted.append((method, status))
+    service.delay = 5.0
+    with capture_logs() as logged:
+        async with trio.open_nursery() as nursery:
+            for _ in range(settings.api.max_requests):
+                nursery.start_soon(call, "GET", "/mail/accounts")
+            await trio.sleep(1)
+            assert (await call("POST", "/mail/sync")).status_code == 503
+        await call("GET", "//mail/accounts")
+    assert noted == [("POST", 503), *[("GET", 200)] * settings.api.max_requests, ("GET", 400)]
+    told = [event for event in logged if event["event"] == "api.request"]
+    assert (told[0]["route"], told[0]["refused_as"]) == ("/mail/sync", "busy")
+    assert len(told) == len(noted)
 
 
 async def test_one_caller_cannot_take_every_place(autojump_clock, service, document, make_session):
