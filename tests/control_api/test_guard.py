@@ -7,6 +7,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from control_api.server import Listener
 from control_api.web import HEADERS
 from tests.control_api.wire import answer, ask, connection, request, until_closed
 
@@ -155,6 +156,23 @@ async def test_options_have_neither_type_nor_length(listening):
     status, headers, _ = await ask(listening, request("OPTIONS", "/mail/accounts"))
     assert status == 204
     assert not {b"content-type", b"content-length"} & headers.keys()
+
+
+async def test_bytes_before_the_handshake_is_accepted_are_refused_in_the_envelope(app, nursery, service):
+    """The handler has not answered yet: Hypercorn refuses by itself, with nothing in it."""
+    async def slow():
+        await trio.sleep_forever()
+
+    app.add_websocket("/slow", "slow", slow)
+    address = await nursery.start(lambda task_status: Listener(app, "127.0.0.1:0", grace=0.2).serve(
+        task_status=task_status))
+    async with connection(address) as stream:
+        await stream.send_all(request("GET", "/slow", *UPGRADE, KEY, VERSION) + b"\x81\x05hello")
+        status, headers, body = await answer(stream)
+        assert (status, json.loads(body)["code"]) == (400, "bad_request")
+        assert headers[b"x-content-type-options"] == b"nosniff"
+        assert await until_closed(stream) == b""
+    nursery.cancel_scope.cancel()
 
 
 async def test_an_absolute_target_is_the_path_in_it(listening, make_session):

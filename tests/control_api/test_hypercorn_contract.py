@@ -7,6 +7,7 @@ import h11
 from hypercorn.config import Config
 from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
@@ -40,6 +41,15 @@ def test_what_is_called_is_there():
     assert WorkerContext(None).terminated.is_set() is False
     assert "headers" in Response.__dataclass_fields__
     assert h11.SEND_BODY is not h11.DONE
+
+
+def test_requests_come_from_the_connection_that_is_put_in_place():
+    assert "self.connection.next_event()" in inspect.getsource(H11Protocol._handle_events)
+    assert "error.error_status_hint" in inspect.getsource(H11Protocol._handle_events)
+    assert list(inspect.signature(h11.Connection.next_event).parameters) == ["self"]
+    assert list(inspect.signature(h11.Request.__init__).parameters)[:5] == [
+        "self", "method", "headers", "target", "http_version"]
+    assert "websocket.http.response" in inspect.getsource(WSStream)
 
 
 def test_who_times_out_an_idle_connection():
