@@ -134,18 +134,19 @@ class Fleet:
     async def run_membership(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be a node: registered before any account runs, and gone after the last one has ended."""
         task_status.started()
-        await self._migrated.wait()
-        await self._database.run(self._beat)
-        if not self._joined.is_set():
-            # What a killed predecessor of this identity has under way must not pass the fence any more.
-            await self._database.run(partial(claims_store.begin_epoch, node_id=self.node))
-            self._joined.set()
         try:
+            await self._migrated.wait()
+            await self._database.run(self._beat)
+            if not self._joined.is_set():
+                # What a killed predecessor of this identity has under way must not pass the fence any more.
+                await self._database.run(partial(claims_store.begin_epoch, node_id=self.node))
+                self._joined.set()
             while True:
                 await trio.sleep(self._ttl / BEATS)
                 await self._database.run(self._beat)
         except trio.Cancelled:  # an orderly end; after a bug of ours the claims stay, and the restarted child goes on
-            await self._leave()
+            if self._joined.is_set():
+                await self._leave()
             raise
 
     async def _leave(self) -> None:
@@ -181,7 +182,7 @@ class Fleet:
         requests = await self._database.run(partial(claims_store.commands, node_id=self.node))
         view = await self._database.run(claims_store.view)
         share = fair_share(view.accounts, view.capacities, self._capacity)
-        room = min(share - len(self._trees), CLAIM_AT_ONCE)
+        room = min(share - self._staying, CLAIM_AT_ONCE)
         if room > 0:
             await self._claim(room)
         owned = {c.account_id: c for c in await self._database.run(partial(claims_store.owned, node_id=self.node))}
@@ -189,12 +190,17 @@ class Fleet:
         self._deliver(requests)
         if requests:
             await self._database.run(partial(claims_store.forget, requests=[request.id for request in requests]))
-        extra = surplus(len(self._trees) - len(self._stopping), share)
+        extra = surplus(self._staying, share)
         if extra:
             log.info("fleet.gives_back", accounts=extra)
             staying = [tree for tree in self._trees.values() if tree.account_id not in self._stopping]
             for tree in staying[-extra:]:
                 self._begin_stop(tree, released=True)
+
+    @property
+    def _staying(self) -> int:
+        """Trees that are not being stopped: one that is slow to end takes nobody else's place."""
+        return len(self._trees) - len(self._stopping)
 
     async def _claim(self, room: int) -> None:
         # After an outage of the database every node looks dead until it has had time to say that it lives.
@@ -217,7 +223,7 @@ class Fleet:
             if owned.get(tree.account_id) != tree.claim:
                 self._begin_stop(tree, released=tree.account_id not in owned)
         for account_id, claim in owned.items():
-            if account_id not in self._trees and len(self._trees) < self._capacity:
+            if account_id not in self._trees and self._staying < self._capacity:
                 self._start(AccountTree(self._runtime, claim))
 
     def _start(self, tree: AccountTree) -> None:
