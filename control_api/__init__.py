@@ -10,6 +10,7 @@ validates, what serialises and what `/mail/openapi.json` says: there is no secon
     operation, openapi, docs      an operation's declaration; the document written from all; the page that shows it
     claims, jwks, keys            from a token's claims to a user; the issuer's published keys; reading a key set
     limits, proxies, errors       requests at once; who calls behind a proxy; everything that can go wrong
+    heads, messages               request heads that are refused as they come; validation in plain sentences
     operations                    the operator's listener: metrics and health
 
 The daemon never imports this package; its composition root alone does.

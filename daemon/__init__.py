@@ -8,7 +8,7 @@
     messages, identity            stored mail; users and plans
     events                        one ordered log of what happened
     network, storage, vault, telemetry   the ground: connections, PostgreSQL, sealed credentials, metrics and logs
-    settings, names, errors       read by all
+    settings, names, errors       read by all; settings_values are its types, settings_errors its sentences
 
 Each imports only what stands below it; the arrows are enforced by import-linter.
 """
