@@ -44,7 +44,7 @@ from supervisor import (
 from . import accounts_store
 from .accounts_store import AccountRow
 from .actor import AccountActor
-from .commands import Command, RowChanged, SyncEnded, SyncNow
+from .commands import Attempting, Command, RowChanged, SyncEnded, SyncNow
 from .judging import INTERNAL_ERROR, Judge, fault_in, lost_claim
 from .pacing import Pacing
 from .states import State
@@ -59,6 +59,9 @@ PERIOD: Final = 300.0
 STABLE_UPTIME: Final = 300.0
 """Seconds a session must last before its pauses start from the beginning: a server that accepts a login and then drops
 it would otherwise be logged into many times a second."""
+
+REFUSED_BEFORE: Final = "The mail server refused these credentials before; enter new ones."
+"""What an owner is told who resumes an account without new credentials."""
 
 SHUTDOWN: Final = 10.0
 """Seconds for the tree to end: LOGOUT is bounded by 5, a rollback by 5."""
@@ -84,6 +87,7 @@ class AccountTree:
 
     __slots__ = (
         "_actor",
+        "_early",
         "_judge",
         "_not_before",
         "_row",
@@ -102,6 +106,9 @@ class AccountTree:
         self._store = Store(runtime.database, claim)
         self._judge = Judge()
         self._actor: AccountActor | None = None
+        self._early: dict[type, Command] = {}
+        """What the owner asked while no actor took commands: its row may have been read before."""
+
         self._row: AccountRow | None = None
         self._supervisor: Supervisor | None = None
         self._not_before = 0.0
@@ -220,6 +227,9 @@ class AccountTree:
         await self._rewrap(row)
         actor = AccountActor(self._store, row, control=self, logged_in=self._judge.forgive)
         self._actor = actor
+        early, self._early = self._early, {}
+        for command in early.values():
+            actor.tell(command)
         try:
             await actor.run(task_status=task_status)
         finally:
@@ -227,9 +237,13 @@ class AccountTree:
 
     async def _run_sync(self, *, task_status: trio.TaskStatus[None]) -> None:
         """The sync child; with credentials that were refused it waits for new ones, whoever starts the tree."""
-        row = self._actor.row if self._actor is not None else None
-        if row is not None and row.refused_version == row.credentials_version:
+        actor = self._actor
+        if actor is not None and actor.row.refused_version == actor.row.credentials_version:
             task_status.started()
+            if actor.state is not State.PARKED:  # it was paused meanwhile, which says nothing of why it is down
+                fault = Fault(FaultKind.AUTH_FAILED, REFUSED_BEFORE, disposition=Disposition.PARK)
+                self._tell(Attempting())
+                self._tell(SyncEnded(fault, None))
             await trio.sleep_forever()  # until `restart`
         await self._sync.run(task_status=task_status)
 
@@ -263,6 +277,8 @@ class AccountTree:
     def _tell(self, command: Command) -> None:
         if self._actor is not None and not self._actor.mailbox.statistics().closed:
             self._actor.tell(command)
+        elif isinstance(command, (SyncNow, RowChanged)):
+            self._early[type(command)] = command
 
     def _judge_actor(self, exc: Exception) -> Ruling:
         if lost_claim(exc):
