@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 import trio
@@ -14,9 +15,11 @@ from daemon.account.pacing import Pacing
 from daemon.account.tree import INTENSITY
 from daemon.account.turns import Turns
 from daemon.errors import Fault, FaultKind
+from daemon.fleet import claims_store
 from daemon.imap.folder_record import Store, Tally
 from daemon.imap.folder_sync import FolderSync
 from daemon.storage import database as database_module
+from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.transaction import Limits
 from ops.testservers.dovecot import Dovecot
@@ -123,6 +126,25 @@ async def test_refused_credentials_are_not_tried_by_another_start(
     assert await column(db, claim.account_id, "refused_version") is None
 
 
+async def test_refused_credentials_are_told_again_after_a_pause(
+    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser
+) -> None:
+    claim = await add_account(db, mail_user.name, dovecot.imaps_port, "wrong")
+    kinds: list[str] = []
+    runtime = make_runtime(db, authority, dovecot.imaps_port, faults=kinds.append)
+    async with running(runtime, claim):
+        await in_state(db, claim.account_id, "parked")
+    await execute(db, "UPDATE accounts SET desired = 'paused'")
+    await db.run(lambda conn: claims_store.mark_stopped(conn, claim.account_id))
+    await execute(db, "UPDATE accounts SET desired = 'running'")
+    async with running(runtime, claim):
+        await in_state(db, claim.account_id, "parked", 5.0)
+        assert await column(db, claim.account_id, "state_code") == "auth_failed"
+    async with running(runtime, claim):
+        await trio.sleep(0.1)
+    assert kinds == ["auth_failed"]
+
+
 async def test_new_credentials_are_tried_by_the_next_start(
     db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser
 ) -> None:
@@ -133,6 +155,28 @@ async def test_new_credentials_are_tried_by_the_next_start(
     await change_password(db, claim.account_id, mail_user.password)
     async with running(runtime, claim):
         await in_state(db, claim.account_id, "watching")
+
+
+async def test_credentials_that_come_while_the_row_is_read_are_not_missed(
+    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = await add_account(db, mail_user.name, dovecot.imaps_port, "wrong")
+    original, read, go_on = accounts_store.load, trio.Event(), trio.Event()
+
+    async def load(conn: Conn, account_id: UUID) -> accounts_store.AccountRow | None:
+        row = await original(conn, account_id)
+        read.set()
+        await go_on.wait()
+        return row
+
+    monkeypatch.setattr(accounts_store, "load", load)
+    async with running(make_runtime(db, authority, dovecot.imaps_port), claim) as tree:
+        with trio.fail_after(10):
+            await read.wait()
+        await change_password(db, claim.account_id, mail_user.password)
+        tree.changed()
+        go_on.set()
+        await in_state(db, claim.account_id, "watching", 5.0)
 
 
 async def test_what_a_bug_parked_is_tried_by_the_next_start(
