@@ -74,7 +74,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
         (State.PARKED, Event.ATTEMPT): State.CONNECTING,
         (State.STOPPED, Event.ATTEMPT): State.CONNECTING,
         # Progress that was not told, while the database was away.
-        **dict.fromkeys([(s, Event.LOGGED_IN) for s in (State.NEW, State.RETRYING, State.SYNCING)], State.SYNCING),
+        **{(s, Event.LOGGED_IN): State.SYNCING for s in State if s not in (State.STOPPED, State.CONNECTING)},
         **dict.fromkeys([(s, Event.CAUGHT_UP) for s in (State.NEW, State.CONNECTING, State.RETRYING)], State.WATCHING),
         # A node that takes an account over finds it in whatever state the last one left it.
         (State.SYNCING, Event.ATTEMPT): State.CONNECTING,
