@@ -72,7 +72,8 @@ async def test_others_have_their_turns_while_a_batch_is_made_ready():
         nursery.start_soon(other)
         prepared = await Prepared.of(uuid4(), batch)
         ended = True
-    assert turns >= len(batch) // AT_ONCE
+    # In one pass of the scheduler it is only begun; who goes first within a pass is chance.
+    assert turns >= len(batch) // AT_ONCE - 1
     assert [message.uid for message in prepared.messages] == list(range(1, 201))
     assert len(prepared.rows) == len(prepared.headers) == 200
 
