@@ -67,7 +67,6 @@ class FolderSync:
         "_fetcher",
         "_highest",
         "_large_bodies",
-        "_progressed",
         "_turns",
         "_verify",
         "record",
@@ -83,7 +82,6 @@ class FolderSync:
         verify: Verify,
         large_bodies: Limiter,
         turns: Turns = nullcontext,
-        progressed: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
         self.record = record
@@ -91,7 +89,6 @@ class FolderSync:
         self._verify = verify
         self._large_bodies = large_bodies
         self._turns = turns
-        self._progressed = progressed
 
     # -- one whole run -------------------------------------------------------------------------------------------------
 
@@ -226,7 +223,6 @@ class FolderSync:
             if last and batch.done.low == 1:
                 cursor = replace(cursor, backfill_below=1)
         await self.record.store_batch(batch, cursor, arrived=False)
-        self._progressed()
 
     # -- new messages --------------------------------------------------------------------------------------------------
 
