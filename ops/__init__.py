@@ -7,6 +7,6 @@ Nobody imports this package: it stands on top of everything.
     demo          the demonstration: demo_servers starts its parts, demo_client is somebody outside
     testservers   real mail servers on the loopback interface (see there)
     bench         speed and memory, measured beside what others do
-    soak          long runs with faults: soak_plan, soak_actions, soak_proxy, soak_daemon and soak_verify are parts
+    soak          campaigns of faults and hostile input against a real daemon
     setup.sh      what every make target needs, installed once
 """

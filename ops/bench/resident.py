@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from ops.soak_daemon import DaemonProcess
+from ops.soak.daemon_process import DaemonProcess
 from ops.testservers.process import free_ports
 
 from .child import environment, until

@@ -21,9 +21,8 @@ import psutil
 
 from daemon.storage.embedded import embedded_conninfo
 from daemon.vault import KeyRing, Vault
-
-from .bench.child import environment
-from .testservers.process import Owner, ServerProcess, short_directory
+from ops.bench.child import environment
+from ops.testservers.process import Owner, ServerProcess, short_directory
 
 STOP_WITHIN: Final = 60.0
 """Seconds for an orderly end, the database's shutdown included."""

@@ -10,10 +10,9 @@ from uuid import UUID
 
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
-
-from .bench.first_sync import stored
-from .testservers.dovecot import Dovecot
-from .testservers.mailbox import Stored
+from ops.bench.first_sync import stored
+from ops.testservers.dovecot import Dovecot
+from ops.testservers.mailbox import Stored
 
 _STATUS = re.compile(r"(UIDNEXT|UIDVALIDITY|HIGHESTMODSEQ) (\d+)")
 

@@ -1,4 +1,4 @@
-"""The actions of a soak: what `soak_plan` says, done to real servers and processes."""
+"""The actions of a soak: what `plan` says, done to real servers and processes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from uuid import UUID
 
 import trio
 
-from .soak_daemon import DaemonProcess, Sample
-from .soak_plan import Action, Kind
-from .soak_proxy import Proxy
-from .testservers.dovecot import Dovecot
-from .testservers.mail import messages
+from ops.testservers.dovecot import Dovecot
+from ops.testservers.mail import messages
+
+from .campaign import Options, Report, Say
+from .daemon_process import DaemonProcess, Sample
+from .plan import Action, Kind
+from .proxy import Proxy
 
 BURST: Final = 20
 MOST: Final = 10
@@ -25,11 +27,11 @@ FLAGS: Final = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Important", 
 
 
 @dataclass
-class Campaign:
+class Run:
     """What is under way."""
 
-    seed: int
-    seconds: float
+    options: Options
+    say: Say
     dovecot: Dovecot
     daemon: DaemonProcess
     proxy: Proxy
@@ -38,23 +40,19 @@ class Campaign:
     ids: list[UUID] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    report: Report = field(default_factory=Report)
     delivered: int = 0
 
-    def say(self, text: str) -> None:
-        """Print a line with the time of the campaign."""
-        print(f"[{time.monotonic() - self.began:7.2f}] {text}", flush=True)
 
-
-def _mail(campaign: Campaign, action: Action) -> None:
+def _mail(run: Run, action: Action) -> None:
     """Another client's work, or a delivery; blocks."""
-    dovecot, user = campaign.dovecot, campaign.users[action.account]
+    dovecot, user = run.dovecot, run.users[action.account]
     rng = random.Random(action.choice)  # noqa: S311  # repeatable, not secret
     if action.kind in {Kind.DELIVER, Kind.BURST}:
         count = BURST if action.kind is Kind.BURST else 1 + int(action.share * 3)
         for content in messages(count, seed=action.choice):
             dovecot.deliver(user, content)
-        campaign.delivered += count
+        run.delivered += count
         return
     uids = dovecot.uids(user)
     chosen = rng.sample(uids, min(len(uids), 1 + int(action.share * MOST)))
@@ -66,21 +64,21 @@ def _mail(campaign: Campaign, action: Action) -> None:
         dovecot.flag(user, chosen, rng.choice(FLAGS), remove=action.kind is Kind.UNFLAG)
 
 
-async def _deaf(campaign: Campaign, action: Action, rng: random.Random) -> None:
-    links = campaign.proxy.deafen(action.share, rng)
+async def _deaf(run: Run, action: Action, rng: random.Random) -> None:
+    links = run.proxy.deafen(action.share, rng)
     await trio.sleep(action.lasting)
-    campaign.proxy.hear(links)
+    run.proxy.hear(links)
 
 
-async def act(campaign: Campaign, action: Action, nursery: trio.Nursery) -> None:
+async def act(run: Run, action: Action, nursery: trio.Nursery) -> None:
     """Do one thing; what lasts goes on in the nursery."""
     rng = random.Random(action.choice)  # noqa: S311  # repeatable, not secret
-    daemon = campaign.daemon
+    daemon = run.daemon
     match action.kind:
         case Kind.CUT | Kind.HANG_UP:
-            campaign.proxy.cut(action.share, rng, reset=action.kind is Kind.CUT)
+            run.proxy.cut(action.share, rng, reset=action.kind is Kind.CUT)
         case Kind.DEAF:
-            nursery.start_soon(_deaf, campaign, action, rng)
+            nursery.start_soon(_deaf, run, action, rng)
         case Kind.KILL_DAEMON:
             await trio.to_thread.run_sync(daemon.kill)
             await trio.sleep(rng.uniform(0.0, 1.0))
@@ -88,7 +86,7 @@ async def act(campaign: Campaign, action: Action, nursery: trio.Nursery) -> None
         case Kind.KILL_DATABASE:
             await trio.to_thread.run_sync(daemon.kill_database)
         case Kind.RESTART_SERVER:
-            await trio.to_thread.run_sync(campaign.dovecot.restart)
+            await trio.to_thread.run_sync(run.dovecot.restart)
         case _:
-            await trio.to_thread.run_sync(_mail, campaign, action)
-    campaign.done[action.kind.value] += 1
+            await trio.to_thread.run_sync(_mail, run, action)
+    run.done[action.kind.value] += 1
