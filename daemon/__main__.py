@@ -7,6 +7,7 @@
     ├─ accounts: the dynamic supervisor of all account trees
     ├─ rounds: reconciles the database with what runs
     ├─ watchdog: feeds systemd's, from the loop that does the work
+    ├─ loop: measures how late the loop is
     ├─ operations: metrics and health
     └─ api: the control API
 Stopped right to left.  The only file that may import everything.
@@ -50,7 +51,7 @@ from daemon.storage.binaries import EmbeddedFailed
 from daemon.storage.database import Database
 from daemon.storage.embedded import ServerDied, embedded_conninfo, run_embedded
 from daemon.storage.migrate import SchemaError, migrate
-from daemon.telemetry import logs, metrics
+from daemon.telemetry import logs, loop, metrics
 from daemon.telemetry.systemd import Notifier
 from daemon.vault import KeyFileError, Vault
 from supervisor import (
@@ -139,6 +140,7 @@ class Daemon:
             observers=(self._observe,),
         )
         metrics.gauges.add(partial(gauges, self.fleet, self.database, runtime.pacing))
+        metrics.gauges.add(loop.gauges)
 
     def _children(self) -> list[ChildSpec]:
         quick = Backoff(base=0.2, cap=10.0, stable_uptime=60.0)
@@ -157,6 +159,7 @@ class Daemon:
             ),
             ChildSpec("rounds", self.fleet.run_rounds, backoff=quick, judge=self._judge),
             ChildSpec("watchdog", partial(self.notifier.run, self._healthy)),
+            ChildSpec("loop", loop.watch_lag),
             ChildSpec("operations", partial(serve_api, operations, self.settings.operations.bind), judge=self._judge),
             ChildSpec("api", partial(serve_api, api, self.settings.api.bind), judge=self._judge),
             ChildSpec("announcement", self._announce, restart=Restart.TEMPORARY),

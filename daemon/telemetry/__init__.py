@@ -1,4 +1,5 @@
 """What the operator sees: metrics, logs, and systemd's notification protocol.
 
-`metrics` declares every metric once, `logs` sets up the log, `systemd` speaks sd_notify and keeps the watchdog alive.
+`metrics` declares every metric once, `logs` sets up the log, `systemd` speaks sd_notify and keeps the watchdog alive,
+`loop` measures how late the event loop is.
 """

@@ -65,6 +65,12 @@ http_seconds = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 75),
     registry=registry,
 )
+loop_lag_seconds = Histogram(
+    "accountsd_loop_lag_seconds",
+    "How late the event loop wakes a task that is due.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+    registry=registry,
+)
 
 for _arrival in ("backfill", "new"):  # label sets start at 0, so that a rate exists from the first event on
     messages_stored.labels(_arrival)

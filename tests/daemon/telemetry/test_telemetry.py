@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.errors import FaultKind
-from daemon.telemetry import metrics
+from daemon.telemetry import loop, metrics
 from daemon.telemetry.metrics import Gauge, Gauges
 from daemon.telemetry.systemd import Notifier
 
@@ -153,3 +154,28 @@ def test_the_watchdog_of_another_process_is_not_ours() -> None:
 
 def test_a_socket_that_is_gone_is_nobodys_concern(tmp_path: Path) -> None:
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell(READY=1)
+
+
+async def test_a_held_loop_is_measured() -> None:
+    def late() -> float:
+        [(_, total)] = exposition()["accountsd_loop_lag_seconds_sum"]
+        return total
+
+    before = late()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(loop.watch_lag)
+        await trio.sleep(0.01)
+        time.sleep(loop.EVERY + 0.2)  # noqa: ASYNC251  # it shall be held
+        await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert late() - before > 0.15
+
+
+async def test_tasks_are_counted() -> None:
+    [before] = loop.gauges()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(trio.sleep_forever)
+        [during] = loop.gauges()
+        nursery.cancel_scope.cancel()
+    assert during.value == before.value + 5
