@@ -1,6 +1,7 @@
 """What one node does: keep its accounts connected, synced and within their limits.
 
     __main__                      the composition root: the only file that sees everything
+    health                        what the operator is told of it
     preflight, state              tries what the settings name; the state directory and its secrets
     fleet                         which accounts this node runs
     account                       the actor of one account, where everything about it meets

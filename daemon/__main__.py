@@ -20,7 +20,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
@@ -40,6 +39,7 @@ from daemon.errors import leaves
 from daemon.fleet.fleet import Fleet
 from daemon.fleet.gauges import gauges
 from daemon.fleet.node import NoNodeIdentity, node_identity
+from daemon.health import Health
 from daemon.identity import Plans
 from daemon.imap.folder_sync import FolderSyncConfig
 from daemon.names import ForeignPackage, check_names, version
@@ -130,6 +130,9 @@ class Daemon:
         self.accounts = AccountService(
             self.database, dialer, vault, plans, migrated=self.migrated.is_set, nudge=self.fleet.nudge
         )
+        self.health = Health(
+            self.database, self.fleet, migrated=self.migrated.is_set, stopping=lambda: self.stopping
+        )
         self.notifier = Notifier()
         self.root = Supervisor(
             "root",
@@ -145,7 +148,7 @@ class Daemon:
     def _children(self) -> list[ChildSpec]:
         quick = Backoff(base=0.2, cap=10.0, stable_uptime=60.0)
         api = create_app(self.settings, self.accounts, self._state.session_secret)
-        operations = create_operations_app(self)
+        operations = create_operations_app(self.health)
         children = [
             ChildSpec("storage", self._storage, backoff=quick, judge=self._judge),
             ChildSpec("membership", self.fleet.run_membership, backoff=quick, judge=self._judge),
@@ -158,7 +161,7 @@ class Daemon:
                 shutdown=20.0,
             ),
             ChildSpec("rounds", self.fleet.run_rounds, backoff=quick, judge=self._judge),
-            ChildSpec("watchdog", partial(self.notifier.run, self._healthy)),
+            ChildSpec("watchdog", partial(self.notifier.run, self.health.healthy)),
             ChildSpec("loop", loop.watch_lag),
             ChildSpec("operations", partial(serve_api, operations, self.settings.operations.bind), judge=self._judge),
             ChildSpec("api", partial(serve_api, api, self.settings.api.bind), judge=self._judge),
@@ -290,34 +293,6 @@ class Daemon:
             log.warning("daemon.reload_failed", reason=str(exc))
         else:
             log.info("daemon.reloaded", ring=self._keys.statistics().ids)
-
-    # -- the operator's view -------------------------------------------------------------------------------------------
-
-    def _healthy(self) -> bool:
-        """Whether the watchdog may be fed: the loop turns, and rounds are made or wait for the database."""
-        return not self.database.ready or self.fleet.turning
-
-    def metrics(self) -> tuple[bytes, str]:
-        """The metrics as text, and their content type."""
-        return metrics.render()
-
-    async def live(self) -> Mapping[str, object]:
-        """What proves that the process turns."""
-        await trio.lowlevel.checkpoint()
-        return {"version": version()}
-
-    async def ready(self) -> tuple[bool, Mapping[str, object]]:
-        """Whether requests can be served, and what each part says."""
-        await trio.lowlevel.checkpoint()
-        database = self.database.statistics()
-        ready = database.ready and self.migrated.is_set() and not self.stopping
-        parts: dict[str, object] = {
-            "database": "up" if database.ready else "away",
-            "schema": "current" if self.migrated.is_set() else "not yet",
-            "stopping": self.stopping,
-            "accounts": self.fleet.statistics().running,
-        }
-        return ready, parts
 
 
 def _abandon() -> NoReturn:

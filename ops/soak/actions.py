@@ -15,9 +15,10 @@ from ops.testservers.dovecot import Dovecot
 from ops.testservers.mail import messages
 
 from .campaign import Options, Report, Say
-from .daemon_process import DaemonProcess, Sample
+from .daemon_process import DaemonProcess
 from .plan import Action, Kind
 from .proxy import Proxy
+from .samples import Sample
 
 BURST: Final = 20
 MOST: Final = 10

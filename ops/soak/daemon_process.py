@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -12,8 +13,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+import urllib.request
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from daemon.storage.embedded import embedded_conninfo
 from daemon.vault import KeyRing, Vault
 from ops.bench.child import environment
 from ops.testservers.process import Owner, ServerProcess, short_directory
+
+from .samples import Sample
 
 STOP_WITHIN: Final = 60.0
 """Seconds for an orderly end, the database's shutdown included."""
@@ -52,26 +55,16 @@ retry_longest = 3
 format = "json"
 """
 
+METRICS_WITHIN: Final = 2.0
+"""Seconds that a scrape may take; a daemon that is just starting, or held up by a fault, is asked again later."""
+
+MAX_METRICS: Final = 1 << 20
+"""Bytes of a scrape: ours are 30 KB."""
+
+_OPERATIONS: Final = re.compile(r"operations  (http://\S+/metrics)")
 _BUGS: Final = re.compile(r'"event": "(account\.bug|account\.internal_error|root\.child_failed)"')
 _OF_THE_WORLD: Final = ("ServerDied",)
 """What may be in an error of the root without being a bug: we killed the database ourselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What the process holds."""
-
-    at: float
-    pid: int
-    rss_mib: float
-    descriptors: int
-    threads: int
-    connections: int
-    """Network connections: IMAP sessions, for nobody talks to its API."""
-
-    def as_json(self) -> dict[str, float]:
-        """As it is written."""
-        return {name: round(value, 2) for name, value in asdict(self).items()}
 
 
 class DaemonProcess:
@@ -165,8 +158,8 @@ class DaemonProcess:
                 continue
         return found
 
-    def sample(self, began: float) -> Sample | None:
-        """What it holds now; None when it does not run."""
+    def sample(self, began: float, *, tasks: bool = False, database_sessions: int = 0) -> Sample | None:
+        """What it holds now; None when it does not run.  With `tasks` its metrics are asked, which blocks."""
         if self._process is None:
             return None
         try:
@@ -179,9 +172,22 @@ class DaemonProcess:
                     descriptors=process.num_fds(),
                     threads=process.num_threads(),
                     connections=sum(1 for c in process.net_connections("tcp") if c.status == "ESTABLISHED"),
+                    tasks=int(self.metrics().get("accountsd_tasks", 0)) if tasks else 0,
+                    database_sessions=database_sessions,
                 )
         except psutil.Error:
             return None
+
+    def metrics(self) -> dict[str, float]:
+        """Its metrics without labels, by name; empty while it does not answer.  Blocks, for METRICS_WITHIN at most."""
+        try:
+            found = _OPERATIONS.findall(self.log.read_text(errors="replace"))
+            with urllib.request.urlopen(found[-1], timeout=METRICS_WITHIN) as answer:  # noqa: S310  # http, to itself
+                lines = answer.read(MAX_METRICS).decode().splitlines()
+        except (OSError, IndexError, http.client.HTTPException):
+            return {}
+        plain = (line.rpartition(" ") for line in lines if not line.startswith("#") and "{" not in line)
+        return {name: float(value) for name, _, value in plain}
 
     def bugs(self) -> list[str]:
         """Lines of its log that tell of bugs, at most twenty."""
@@ -226,22 +232,3 @@ def bury(known: Collection[int | None]) -> None:
         with contextlib.suppress(psutil.Error, ChildProcessError):
             if child.pid not in known and child.status() == psutil.STATUS_ZOMBIE:
                 os.waitpid(child.pid, os.WNOHANG)
-
-
-def growth(samples: Sequence[Sample]) -> list[dict[str, float]]:
-    """For each life of the process that lasted at least two samples: how long, and first, most and last memory."""
-    lives: dict[int, list[Sample]] = {}
-    for sample in samples:
-        lives.setdefault(sample.pid, []).append(sample)
-    return [
-        {
-            "seconds": round(life[-1].at - life[0].at, 1),
-            "rss_first": round(life[0].rss_mib, 1),
-            "rss_most": round(max(s.rss_mib for s in life), 1),
-            "rss_last": round(life[-1].rss_mib, 1),
-            "descriptors_last": life[-1].descriptors,
-            "threads_last": life[-1].threads,
-        }
-        for life in lives.values()
-        if len(life) > 1
-    ]

@@ -29,9 +29,10 @@ from ops.testservers.process import ServerFailed
 
 from .actions import Run, act
 from .campaign import Options, Report, Say
-from .daemon_process import RENEWAL, DaemonProcess, bury, growth
+from .daemon_process import RENEWAL, DaemonProcess, bury
 from .plan import plan
 from .proxy import Proxy
+from .samples import grown, growth
 from .verify import OnServer, differences, look
 
 SETTLE_WITHIN: Final = 3 * RENEWAL + 60.0
@@ -53,13 +54,17 @@ QUICK_LARGE: Final = 300
 SPARE_DESCRIPTORS: Final = 64
 """Descriptors beyond one for each account: database, listeners, logs.  More of them leak."""
 
+TASKS_OF_ONE: Final = 2
+SPARE_TASKS: Final = 64
+"""Tasks of an idle account, and of everything else."""
+
 
 # -- the campaign --------------------------------------------------------------------------------------------------
 
 
-async def _attack(run: Run) -> None:
+async def _attack(run: Run, database: Database) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch, run)
+        nursery.start_soon(_watch, run, database)
         for action in plan(run.options.seed, 60 * run.options.minutes, len(run.users)):
             await trio.sleep(max(0.0, run.began + action.at - time.monotonic()))
             run.say(str(action))
@@ -68,17 +73,29 @@ async def _attack(run: Run) -> None:
     run.proxy.hear()
 
 
-async def _watch(run: Run) -> None:
+async def _watch(run: Run, database: Database) -> None:
     """Sample the process; notice when it ends though nobody killed it."""
     while True:
-        _sample(run)
+        await _sample(run, database)
         await trio.sleep(SAMPLE_EVERY)
 
 
-def _sample(run: Run) -> None:
-    sample = run.daemon.sample(run.began)
+async def _sample(run: Run, database: Database) -> None:
+    sessions = 0
+    with trio.move_on_after(SAMPLE_EVERY), contextlib.suppress(psycopg.Error):
+        sessions = await database.run(_sessions)
+    look_at = partial(run.daemon.sample, run.began, tasks=True, database_sessions=sessions)
+    sample = await trio.to_thread.run_sync(look_at)
     if sample is not None:
         run.samples.append(sample)
+
+
+async def _sessions(conn: Conn) -> int:
+    """The daemon's connections to PostgreSQL: all that are not ours."""
+    cursor = await conn.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'soak'"
+    )
+    return int((await cursor.fetchone() or (0,))[0])
 
 
 async def _bury(run: Run) -> None:
@@ -147,14 +164,16 @@ async def _ready(database: Database) -> None:
                 return
 
 
-def _leaks(run: Run) -> None:
+async def _leaks(run: Run, database: Database) -> None:
     """What a quiet daemon may hold."""
-    _sample(run)
+    await _sample(run, database)
     count, last = len(run.users), run.samples[-1] if run.samples else None
     if last is None:
         run.report.problem("the daemon could not be looked at")
     elif last.descriptors > count + SPARE_DESCRIPTORS:
         run.report.problem(f"{last.descriptors} descriptors are open for {count} accounts")
+    if last is not None and last.tasks > TASKS_OF_ONE * count + SPARE_TASKS:
+        run.report.problem(f"{last.tasks} tasks live for {count} accounts")
     if run.proxy.open != count:
         run.report.problem(f"{run.proxy.open} IMAP connections are open for {count} accounts")
 
@@ -192,10 +211,10 @@ async def _campaign(run: Run, imap: Endpoint) -> None:
         password = run.dovecot.password
         run.ids = await accounts.connect(database, daemon.vault, run.users, imap, password, owner="soak")
         run.began = time.monotonic()
-        await _attack(run)
+        await _attack(run, database)
         run.say("quiet: waiting until the store equals the server")
         settled = await _settle(run, database)
-        _leaks(run)
+        await _leaks(run, database)
         nursery.cancel_scope.cancel()
     code = await in_thread(daemon.stop)
     if code != 0:
@@ -204,6 +223,9 @@ async def _campaign(run: Run, imap: Endpoint) -> None:
         run.report.problem(f"processes remain: {remains}")
     for line in await in_thread(daemon.bugs):
         run.report.problem(f"bug: {line}")
+    drift, problems = grown(run.samples)
+    for sentence in problems:
+        run.report.problem(sentence)
     run.report.figures = {
         "minutes": run.options.minutes,
         "accounts": len(run.users),
@@ -213,5 +235,6 @@ async def _campaign(run: Run, imap: Endpoint) -> None:
         "imap_connections": run.proxy.accepted,
         "settled_in": round(settled, 1),
         "lives": growth(run.samples),
+        "last_life_first_and_last_third": drift,
         "last_sample": run.samples[-1].as_json() if run.samples else None,
     }

@@ -53,6 +53,11 @@ QUIET_BEFORE: Final = 1.0
 """Seconds at the beginning without faults, for the daemon to be in the middle of its first syncs."""
 
 
+KILLS_UNTIL: Final = 480.0
+"""Seconds after which the daemon is no longer killed, but cut off, deafened and left without database instead: a leak
+shows only in a life that lasts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One thing to do."""
@@ -91,9 +96,10 @@ def _stream(
     kinds, chances = list(weights), list(weights.values())
     at = start
     while (at := at + rng.expovariate(1 / every)) < end:
+        kind = rng.choices(kinds, chances)[0]
         yield Action(
             at=at,
-            kind=rng.choices(kinds, chances)[0],
+            kind=Kind.CUT if kind is Kind.KILL_DAEMON and at > KILLS_UNTIL else kind,
             account=rng.randrange(accounts),
             share=rng.random(),
             choice=rng.getrandbits(32),

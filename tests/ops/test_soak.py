@@ -17,8 +17,8 @@ from ops.bench.child import environment, until
 from ops.bench.first_sync import stored
 from ops.bench.place import vault_of
 from ops.soak import proxy as soak_proxy
-from ops.soak.daemon_process import Sample, growth
-from ops.soak.plan import FAULTS, MAIL, plan
+from ops.soak.plan import FAULTS, KILLS_UNTIL, MAIL, Kind, plan
+from ops.soak.samples import Sample, grown, growth
 from ops.soak.verify import OnServer, differences, look
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.mail import seeds
@@ -53,6 +53,34 @@ def test_growth_is_told_for_each_life():
 
     lives = growth([sample(0, 1, 80), sample(2, 1, 95), sample(4, 1, 90), sample(6, 2, 80), sample(8, 3, 70)])
     assert [(life["rss_first"], life["rss_most"], life["rss_last"]) for life in lives] == [(80, 95, 90)]
+
+
+@pytest.mark.parametrize(
+    ("leak", "told"),
+    [
+        ({}, []),
+        ({"rss_mib": 0.05}, ["rss_mib grew from 132.1 to 156.1"]),
+        ({"descriptors": 0.1}, ["descriptors grew"]),
+        ({"tasks": 0.1}, ["tasks grew"]),
+        ({"connections": 0.1}, ["connections grew"]),
+    ],
+)
+def test_what_grows_in_a_long_life_is_told(leak: dict[str, float], told: list[str]):
+    base = {"rss_mib": 120.0, "descriptors": 90, "threads": 5, "connections": 50, "tasks": 130, "database_sessions": 8}
+    samples = [Sample(0.0, 1, 500.0, 400, 5, 3)] + [
+        Sample(float(at), 2, **{name: value + at * leak.get(name, 0.0) for name, value in base.items()})
+        for at in range(2, 842, 2)
+    ]
+    figures, problems = grown(samples)
+    assert len(problems) == len(told)
+    assert all(sentence.startswith(words) for words, sentence in zip(told, problems, strict=True))
+    assert figures["tasks"][0] > 0
+    assert grown(samples[:200]) == ({}, []), "too short to judge"
+
+
+def test_a_long_campaign_ends_with_a_long_life():
+    kinds = Counter(action.kind for action in plan(1, 1800.0, 20) if action.at > KILLS_UNTIL)
+    assert kinds[Kind.KILL_DAEMON] == 0 < kinds[Kind.KILL_DATABASE]
 
 
 async def _served(nursery: trio.Nursery) -> soak_proxy.Proxy:
