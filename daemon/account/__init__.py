@@ -2,7 +2,8 @@
 
     states, status, commands      the transition table; what the API calls `sync_status`; what an actor is told
     tree ──► actor, sync          the supervision tree: who owns the state, who holds the IMAP session
-    judging, pacing, turns        how ends are judged; what all accounts together may do at once
+    judging                       how ends of the sync child are judged
+    pacing ──► turns, host_pace   what all accounts together may do at once; how often a host may be asked
     accounts_store                the SQL of the actor and its node
     service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller
 

@@ -1,20 +1,25 @@
 """Bounds on what all accounts of a node do at once: connecting, first syncs, large bodies.
 
 A provider that hosts a thousand of our accounts must not meet a thousand logins in one second: so a place at the host
-is taken first.  A node must not shake more hands than its cores can: so a turn of the node's is taken with it in hand.
-And a host that does not answer must hold nothing that another host needs: so a turn counts for SLOW seconds only, after
-which the attempt goes on without one.
+is taken first, and what a host's refusals teach of the pace it bears (`host_pace`) holds for all of them.  A node must
+not shake more hands than its cores can: so a turn of the node's is taken with it in hand.  And a host that does not
+answer must hold nothing that another host needs: so a turn counts for SLOW seconds only, after which the attempt goes
+on without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import trio
 
+from daemon.errors import Fault, FaultKind
+from daemon.telemetry import metrics
+
+from .host_pace import HostPace
 from .turns import Turns
 
 T = TypeVar("T")
@@ -32,6 +37,30 @@ BULK: Final = 60.0
 so slow that it costs us little."""
 
 
+LOOK_AGAIN: Final = 0.5
+"""Seconds after which whoever waits for a host's pace looks at it again: what others meet may have quickened it."""
+
+SWEEP: Final = 1000
+"""Hosts with something learnt and nobody connecting, above which those are forgotten that taught nothing lasting."""
+
+_TURNED_AWAY: Final = frozenset(
+    {FaultKind.THROTTLED, FaultKind.UNAVAILABLE, FaultKind.CONNECT_FAILED, FaultKind.LOST}
+)
+"""What a host that has too much of us answers to a connection or a login: words, or nothing.  A host that is down looks
+the same, and is spared likewise; anything else means that it had time for us."""
+
+
+@dataclass(slots=True)
+class _Host:
+    """One host that somebody connects to, or that has taught something."""
+
+    places: trio.Semaphore
+    pace: HostPace = field(default_factory=HostPace)
+    queue: trio.Lock = field(default_factory=trio.Lock)
+    """First come, first served; only the first looks at the pace."""
+    users: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class PacingStatistics:
     """How many wait and work."""
@@ -39,6 +68,8 @@ class PacingStatistics:
     connecting: int
     waiting: int
     hosts: int
+    slowed: int
+    """Hosts that turned several accounts away lately, and are asked less often."""
     first_syncs: int
 
 
@@ -54,38 +85,81 @@ class Pacing:
     def __init__(self, *, starting: int, starting_per_host: int, first_syncs: int) -> None:
         self._starting = Turns(starting, SLOW)
         self._per_host = starting_per_host
-        self._hosts: dict[str, tuple[trio.Semaphore, int]] = {}
+        self._hosts: dict[Hashable, _Host] = {}
+        self._sweep_at = SWEEP
         self.first_syncs = Turns(first_syncs, BULK)
         self.large_bodies = trio.Semaphore(LARGE_BODIES)
 
     @asynccontextmanager
-    async def paced(self, host: str, opening: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-        """Enter `opening` when it is this account's turn; the turn ends when it is entered or has failed."""
+    async def paced(
+        self, host: Hashable, opening: AbstractAsyncContextManager[T], account: Hashable = None
+    ) -> AsyncIterator[T]:
+        """Enter `opening` when it is this account's turn; the turn ends when it is entered or has failed.
+
+        Args:
+            host: the host and whatever else keeps its services apart, such as the port.
+            opening: connects and logs in.
+            account: whose attempt it is, None where nobody else is to learn from it.
+        """
         async with AsyncExitStack() as stack:
-            async with self._place(host), self._starting():
-                opened = await stack.enter_async_context(opening)
+            async with self._place(host) as at, AsyncExitStack() as turn:
+                async with at.queue:
+                    while (wait := at.pace.wait(trio.current_time())) > 0:  # noqa: ASYNC110  # the clock decides
+                        await trio.sleep(min(wait, LOOK_AGAIN))
+                    await turn.enter_async_context(self._starting())
+                    begun = trio.current_time()
+                    at.pace.begin(begun)
+                try:
+                    opened = await stack.enter_async_context(opening)
+                except Fault as fault:
+                    _learn(at.pace, fault, account, begun)
+                    raise
+                metrics.connection_attempts.labels("accepted").inc()
+                at.pace.answered()
             yield opened
 
     @asynccontextmanager
-    async def _place(self, host: str) -> AsyncIterator[None]:
-        semaphore, users = self._hosts.get(host) or (trio.Semaphore(self._per_host), 0)
-        self._hosts[host] = (semaphore, users + 1)
+    async def _place(self, name: Hashable) -> AsyncIterator[_Host]:
+        host = self._hosts.get(name)
+        if host is None:
+            if len(self._hosts) >= self._sweep_at:
+                self._sweep()
+            host = self._hosts[name] = _Host(trio.Semaphore(self._per_host))
+        host.users += 1
         try:
-            async with semaphore:
-                yield
+            async with host.places:
+                yield host
         finally:
-            semaphore, users = self._hosts[host]
-            if users > 1:
-                self._hosts[host] = (semaphore, users - 1)
-            else:
-                del self._hosts[host]
+            host.users -= 1
+            if not host.users and host.pace.forgettable(trio.current_time()):
+                del self._hosts[name]
+
+    def _sweep(self) -> None:
+        now = trio.current_time()
+        for name in [n for n, host in self._hosts.items() if not host.users and host.pace.forgettable(now)]:
+            del self._hosts[name]
+        self._sweep_at = max(SWEEP, 2 * len(self._hosts))  # so that it costs each new host little
 
     def statistics(self) -> PacingStatistics:
         """How many wait and work now."""
-        users = sum(count for _, count in self._hosts.values())
+        users = sum(host.users for host in self._hosts.values())
+        now = trio.current_time()
         return PacingStatistics(
             connecting=self._starting.taken,
             waiting=users - self._starting.taken,
-            hosts=len(self._hosts),
+            hosts=sum(1 for host in self._hosts.values() if host.users),
+            slowed=sum(1 for host in self._hosts.values() if host.pace.limited(now)),
             first_syncs=self.first_syncs.taken,
         )
+
+
+def _learn(pace: HostPace, fault: Fault, account: Hashable, begun: float) -> None:
+    """What a failed attempt tells of its host."""
+    if fault.kind not in _TURNED_AWAY:
+        metrics.connection_attempts.labels("refused").inc()
+        pace.answered()
+        return
+    throttled = fault.kind in (FaultKind.THROTTLED, FaultKind.UNAVAILABLE)
+    metrics.connection_attempts.labels("throttled" if throttled else "failed").inc()
+    if account is not None:
+        pace.throttled(trio.current_time(), account, begun, fault.retry_after)

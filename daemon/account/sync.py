@@ -110,8 +110,9 @@ class SyncChild:
 
     def _opened(self, mailbox: Mailbox) -> AbstractAsyncContextManager[Session]:
         return self._pacing.paced(
-            mailbox.endpoint.host,
+            (mailbox.endpoint.host, mailbox.endpoint.port),  # who holds up another port holds up nobody here
             open_session(self._dialer, mailbox.endpoint, mailbox.username, mailbox.password),
+            account=self._store.claim.account_id,
         )
 
     async def _work(self, session: Session, mailbox: Mailbox, task_status: trio.TaskStatus[None]) -> None:

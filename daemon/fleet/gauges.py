@@ -29,6 +29,7 @@ def gauges(fleet_of_node: Fleet, storage: Database, limiters: Pacing) -> Iterato
     yield Gauge("accountsd_claims_lost", "Accounts lost to other nodes since the start.", fleet.lost)
     yield Gauge("accountsd_accounts_connecting", "Accounts that are connecting.", pacing.connecting)
     yield Gauge("accountsd_accounts_waiting", "Accounts that wait for their turn to connect.", pacing.waiting)
+    yield Gauge("accountsd_hosts_slowed", "Hosts that throttled us, and are asked less often.", pacing.slowed)
     yield Gauge("accountsd_first_syncs", "Accounts in their first synchronisation.", pacing.first_syncs)
     yield Gauge("accountsd_database_up", "Whether PostgreSQL answers.", float(database.ready))
     yield Gauge("accountsd_database_transactions", "Transactions committed.", database.transactions)

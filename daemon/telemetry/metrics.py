@@ -43,6 +43,12 @@ messages_skipped = Counter(
     "accountsd_messages_skipped", "Messages that could not be read and were recorded as skipped.", registry=registry
 )
 faults = Counter("accountsd_faults", "What ended sync children, by kind of fault.", ["kind"], registry=registry)
+connection_attempts = Counter(
+    "accountsd_connection_attempts",
+    "Connections and logins tried: accepted; refused for their account; throttled by the host; failed without a word.",
+    ["outcome"],
+    registry=registry,
+)
 sync_seconds = Histogram(
     "accountsd_sync_seconds",
     "Duration of bringing one folder up to date.",
@@ -74,6 +80,8 @@ loop_lag_seconds = Histogram(
 
 for _arrival in ("backfill", "new"):  # label sets start at 0, so that a rate exists from the first event on
     messages_stored.labels(_arrival)
+for _outcome in ("accepted", "refused", "throttled", "failed"):
+    connection_attempts.labels(_outcome)
 for _kind in (*FaultKind, "internal_error"):
     faults.labels(str(_kind))
 
