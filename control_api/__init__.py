@@ -9,6 +9,7 @@ validates, what serialises and what `/mail/openapi.json` says: there is no secon
     accounts, sync                the resources
     operation, openapi, docs      an operation's declaration; the document written from all; the page that shows it
     claims, jwks, keys            from a token's claims to a user; the issuer's published keys; reading a key set
+    published                     the fetch of that set
     limits, proxies, errors       requests at once; who calls behind a proxy; everything that can go wrong
     heads, messages               request heads that are refused as they come; validation in plain sentences
     operations                    the operator's listener: metrics and health

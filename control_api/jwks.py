@@ -7,6 +7,8 @@ identity provider is not to sign everybody out, while a key revoked during it is
 
 One fetch runs at a time (`_flight`); who comes meanwhile waits for it, at most `FETCH_TIMEOUT`, and takes its result.
 There is no background task: a caller that is cancelled while fetching leaves the flight to the next one.
+
+What fetches is `published`, which brings an HTTP client of 4 MiB: imported only where there is something to fetch.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-import httpx
 import structlog
 import trio
 
@@ -123,6 +124,8 @@ def fetcher(url: str, ca_file: Path | None) -> Callable[[], Awaitable[bytes]]:
     Raises:
         OSError, ssl.SSLError: `ca_file` cannot be used.
     """
+    from .published import Unfetched, get
+
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(ca_file)
@@ -130,36 +133,10 @@ def fetcher(url: str, ca_file: Path | None) -> Callable[[], Awaitable[bytes]]:
     async def fetch() -> bytes:
         try:
             with trio.fail_after(FETCH_TIMEOUT):
-                return await _get(url, context)
+                return await get(url, context, timeout=FETCH_TIMEOUT, most=MAX_DOCUMENT)
         except trio.TooSlowError:
             raise KeysUnavailable("timed_out") from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as exc:
-            raise KeysUnavailable(type(exc).__name__) from None
+        except Unfetched as exc:
+            raise KeysUnavailable(exc.code) from None
 
     return fetch
-
-
-async def _get(url: str, context: ssl.SSLContext) -> bytes:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    async with (
-        httpx.AsyncClient(verify=context, follow_redirects=False, trust_env=False, timeout=FETCH_TIMEOUT) as client,
-        client.stream("GET", url, headers=headers) as response,
-    ):
-        if response.status_code != httpx.codes.OK:
-            raise KeysUnavailable(f"status_{response.status_code}")
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise KeysUnavailable("compressed_although_not_asked")
-        document = bytearray()
-        try:
-            async for chunk in response.aiter_raw():
-                document += chunk
-                if len(document) > MAX_DOCUMENT:
-                    # Not left by an exception: httpx's inner generators would be left to the garbage collector, at
-                    # which Trio warns.  The connection is closed under them instead, and they end by themselves.
-                    await response.aclose()
-        except (httpx.StreamError, httpx.HTTPError, trio.ClosedResourceError):
-            if len(document) <= MAX_DOCUMENT:
-                raise
-        if len(document) > MAX_DOCUMENT:
-            raise KeysUnavailable("document_too_large")
-        return bytes(document)

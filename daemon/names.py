@@ -7,13 +7,18 @@ sentence instead of failing somewhere inside a stranger's code.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+import re
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 NAMES: Final = ("supervisor", "daemon", "control_api", "ops")
 DISTRIBUTION: Final = "accountsd"
+
+_TOP: Final = re.compile(rf"^({'|'.join(NAMES)})(?:/|\.py,|$)", re.MULTILINE)
+"""A line of RECORD (PEP 376) or of top_level.txt that says: this name is mine."""
 
 
 class ForeignPackage(Exception):
@@ -35,9 +40,9 @@ def check_names() -> None:
         ForeignPackage: a sentence that names the package and the remedy.
     """
     root = Path(__file__).resolve().parent.parent
-    owners = packages_distributions()
+    owners = list(_owners(distributions()))
     for name in NAMES:
-        strangers = {owner for owner in owners.get(name, ()) if owner.lower() != DISTRIBUTION}
+        strangers = {owner for owner, owned in owners if owned == name and owner.lower() != DISTRIBUTION}
         if strangers:
             raise ForeignPackage(
                 f"the distribution {', '.join(sorted(strangers))} has installed a package {name!r} over ours: "
@@ -48,3 +53,15 @@ def check_names() -> None:
             raise ForeignPackage(
                 f"the package {name!r} is not ours but {spec.origin if spec else 'missing'}: start with python -P"
             )
+
+
+def _owners(installed: Iterable[Distribution]) -> Iterator[tuple[str, str]]:
+    """Who has installed which of our names.
+
+    `importlib.metadata.packages_distributions` knows it too, but builds an object for every file of the environment:
+    2 MiB that stay with the process, and three times the time.
+    """
+    for each in installed:
+        texts = (each.read_text("top_level.txt"), each.read_text("RECORD"))
+        for name in {match[1] for text in texts if text for match in _TOP.finditer(text)}:
+            yield each.metadata["Name"], name
