@@ -15,7 +15,7 @@ from typing import Any, Final
 import trio
 
 WITHIN: Final = 300.0
-"""Seconds for one child; ten thousand accounts take about half of that on two cores."""
+"""Seconds for one child, unless it says how long it may need."""
 
 
 class ChildFailed(Exception):
@@ -33,13 +33,13 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-async def ask(module: str, request: dict[str, Any]) -> dict[str, Any]:
+async def ask(module: str, request: dict[str, Any], *, within: float = WITHIN) -> dict[str, Any]:
     """Run a module with a request; its answer.
 
     Raises:
-        ChildFailed: it ended otherwise, or took longer than WITHIN.
+        ChildFailed: it ended otherwise, or took longer than `within` seconds.
     """
-    with trio.move_on_after(WITHIN):
+    with trio.move_on_after(within):
         done = await trio.run_process(
             command(module),
             stdin=json.dumps(request).encode(),
@@ -53,7 +53,7 @@ async def ask(module: str, request: dict[str, Any]) -> dict[str, Any]:
             raise ChildFailed(f"{module} ended with status {done.returncode}: {words}")
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
-    raise ChildFailed(f"{module} took longer than {WITHIN:g} s")
+    raise ChildFailed(f"{module} took longer than {within:g} s")
 
 
 async def until(condition: Callable[[], bool], every: float = 0.02) -> None:

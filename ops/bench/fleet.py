@@ -21,6 +21,7 @@ from ops.testservers.mail import messages
 
 from . import accounts as connected
 from .child import ask
+from .fleet_child import start_within
 from .place import Place, opened
 from .result import Row, Say, percentile
 
@@ -41,6 +42,9 @@ SETTLE: Final = 3.0
 STARTING: Final = 40
 """Connecting at once, of ours and of the yardstick: the daemon's default for a node.  Its bound for one host is lifted
 to that as well, for all these accounts are at one."""
+
+BESIDE_START: Final = 180.0
+"""Seconds that one run may take beside the start: idling, deliveries, and ending."""
 
 IDLE_FOR: Final = 15.0
 QUICK_IDLE_FOR: Final = 1.0
@@ -87,7 +91,7 @@ async def _measure(place: Place, users: list[str], parts: Sequence[str], *, quic
         "idle_for": QUICK_IDLE_FOR if quick else IDLE_FOR,
         "deliveries": 0,
     }
-    ask_child = partial(ask, "ops.bench.fleet_child")
+    ask_child = partial(ask, "ops.bench.fleet_child", within=BESIDE_START + start_within(len(users)))
     say(f"{len(users)} accounts: first synchronisation, then idle")
     first = await ask_child({**wanted, "kind": "fleet"})
     say(f"{len(users)} bare sessions")

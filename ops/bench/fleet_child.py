@@ -42,7 +42,8 @@ from .place import CONNECTIONS, dialer_to, trusting, vault_of
 Wanted = dict[str, Any]
 
 START_WITHIN: Final = 120.0
-"""Seconds until all are idle."""
+EACH_WITHIN: Final = 0.06
+"""Seconds until all are idle: the larger of the first and the second for each account, ten minutes for ten thousand."""
 
 RENEWAL: Final = 540.0
 """Seconds of IDLE, the daemon's default: no renewal falls into a measurement."""
@@ -54,6 +55,11 @@ PAUSE: Final = 0.02
 """Seconds between deliveries: 50 a second, so that pushes are measured and not a queue of them."""
 
 _FOLDER: Final = FolderSyncConfig(window=500, max_body=50 << 20)
+
+
+def start_within(count: int) -> float:
+    """Seconds until so many accounts must be idle."""
+    return max(START_WITHIN, EACH_WITHIN * count)
 
 
 def main() -> None:
@@ -153,7 +159,7 @@ async def _fleet(wanted: Wanted) -> dict[str, Any]:
             await running.start(fleet.run_accounts)
             await running.start(fleet.run_membership)
             await running.start(fleet.run_rounds)
-            with trio.move_on_after(START_WITHIN) as scope:
+            with trio.move_on_after(start_within(count)) as scope:
                 await until(lambda: fleet.statistics().states.get(State.WATCHING.value, 0) == count)
             if scope.cancelled_caught:
                 raise RuntimeError(f"not all accounts watch: {fleet.statistics()}")
@@ -213,7 +219,7 @@ async def _sessions(wanted: Wanted) -> dict[str, Any]:
     async with trio.open_nursery() as nursery:
         for user in wanted["users"]:
             nursery.start_soon(one, user)
-        with trio.fail_after(START_WITHIN):
+        with trio.fail_after(start_within(len(wanted["users"]))):
             await all_idle.wait()
         result = await _settled(wanted, before, began)
         nursery.cancel_scope.cancel()
