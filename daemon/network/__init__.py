@@ -6,7 +6,7 @@
 
 from .dialer import Dialer, DialerStatistics
 from .endpoint import Endpoint, InvalidHost, Security, canonical_host, default_security
-from .guard import DEFAULT_PORTS, NetworkPolicy, Refusal, judge, judge_port
+from .guard import DEFAULT_PORTS, NetworkPolicy, Refusal, judge, judge_name, judge_port
 from .resolver import Resolver, ResolverStatistics
 from .stream import ByteStream, PlainSocket, TLSSocket
 from .tls import client_context
@@ -29,5 +29,6 @@ __all__ = [
     "client_context",
     "default_security",
     "judge",
+    "judge_name",
     "judge_port",
 ]

@@ -9,10 +9,19 @@ Nothing here tries twice: retrying is the supervisor's.
 
 What a stranger learns is bounded too: one sentence whether a host refuses, is unreachable or is not there, and no
 byte that the other side said.
+
+Nor is the inside of our network told.  `HOST_NOT_ALLOWED` is said only of what shows in the words themselves: an
+address, a port, `localhost`; no packet goes out for it.  A *name* that leads to a private address ends as one that does
+not exist, in the same fault, for to whoever asks one name after another the difference would list the names that only
+our name servers know (split-horizon DNS; a public alias of an internal name is the same question).  Both are told at
+whole `LOOKUP_STEP`s from the question, since an answer of the internal zone comes sooner than none of the public one;
+what still shows is a name server that takes longer than a step.  So the account of such a name is tried again, and not
+parked: what the DNS said a moment ago is the network's mood.  The operator's log tells the two apart.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 from collections.abc import Sequence
@@ -25,15 +34,19 @@ import trio
 from daemon.errors import Disposition, Fault, FaultKind
 
 from .attempts import connect_first
-from .endpoint import InvalidHost, Security, canonical_host
-from .guard import Address, NetworkPolicy, Refusal, judge, judge_port
+from .endpoint import InvalidHost, Security, canonical_host, ip_literal
+from .guard import Address, NetworkPolicy, Refusal, judge, judge_name, judge_port
 from .keepalive import keep_alive
-from .resolver import Resolver
+from .resolver import Resolver, not_found
 from .stream import ByteStream, PlainSocket
 from .tls import client_context, handshake
 
 CONNECT: Final = 15.0
 """Seconds for all attempts of one dial: four lost SYNs (at 0, 1, 3 and 7 s) and an answer."""
+
+LOOKUP_STEP: Final = 2.0
+"""Seconds between the moments at which a name that leads nowhere is told: a public resolver that has to ask the root
+and two servers below it is done in one, and who mistyped a name waits so long."""
 
 log = structlog.get_logger(__name__)
 
@@ -93,21 +106,39 @@ class Dialer:
             self._refused += 1
             raise _not_allowed(str(exc)) from None
         if (refusal := judge_port(port, self._policy)) is not None:
-            raise self._refuse(name, refusal, "The port is not one that mail servers are reached at.")
-        try:
-            addresses = await self._resolver.resolve(name)
-        except Fault:
-            self._unreachable += 1
-            raise
-        if (refusal := judge(addresses, self._policy)) is not None:
-            raise self._refuse(name, refusal, "The host is not on the public internet, or not one we may connect to.")
-        return addresses
+            self._note(name, refusal)
+            raise _not_allowed("The port is not one that mail servers are reached at.")
+        if (literal := ip_literal(name)) is not None:
+            refusal = judge((literal,), self._policy)
+        else:
+            refusal = judge_name(name, self._policy)
+        if refusal is not None:
+            self._note(name, refusal)
+            raise _not_allowed("The host is not on the public internet, or not one we may connect to.")
+        return await (self._resolved(name) if literal is None else self._resolver.resolve(name))
 
     def statistics(self) -> DialerStatistics:
         """How dials ended so far."""
         return DialerStatistics(
             self._dialled, self._connected, self._refused, self._unreachable, self._tls_failed
         )
+
+    async def _resolved(self, name: str) -> tuple[Address, ...]:
+        """The addresses of a name, all of them allowed; one fault, at one time, if there are none or they are not."""
+        began = trio.current_time()
+        try:
+            addresses = await self._resolver.resolve(name)
+        except Fault as fault:
+            self._unreachable += 1
+            failure = fault
+        else:
+            if (refusal := judge(addresses, self._policy)) is None:
+                return addresses
+            self._note(name, refusal)
+            failure = not_found()
+        steps = math.floor((trio.current_time() - began) / LOOKUP_STEP) + 1
+        await trio.sleep_until(began + steps * LOOKUP_STEP)
+        raise failure
 
     async def _connect(self, addresses: Sequence[Address], port: int) -> socket.socket:
         sock = None
@@ -128,11 +159,10 @@ class Dialer:
             self._tls_failed += 1
             raise
 
-    def _refuse(self, host: str, refusal: Refusal, sentence: str) -> Fault:
+    def _note(self, host: str, refusal: Refusal) -> None:
         self._refused += 1
         # At info: users choose the hosts, so that a warning would be theirs to raise.
         log.info("network.refused", host=host, ground=refusal.ground, subject=refusal.subject)
-        return _not_allowed(sentence)
 
 
 def _not_allowed(sentence: str) -> Fault:

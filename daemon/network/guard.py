@@ -62,6 +62,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 _LOCAL_NAT64: Final = IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE: Final = IPv6Network("::/96")
 _LOWEST_32: Final = 0xFFFFFFFF
+_LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 class Ground(StrEnum):
@@ -96,6 +97,17 @@ def judge(addresses: Iterable[Address], policy: NetworkPolicy) -> Refusal | None
         if not all(_allowed(target, policy) for target in targets(address)):
             return Refusal(Ground.ADDRESS, str(address))
     return None
+
+
+def judge_name(name: str, policy: NetworkPolicy) -> Refusal | None:
+    """Judge a name by itself: localhost and all below it are the loopback interface (RFC 6761 section 6.3).
+
+    It is refused without asking, so that the refusal, which says that there is such a host, is no answer of the DNS.
+    """
+    if name != "localhost" and not name.endswith(".localhost"):
+        return None
+    refusals = [judge((address,), policy) for address in _LOOPBACK]
+    return refusals[0] if all(refusals) else None
 
 
 def judge_port(port: int, policy: NetworkPolicy) -> Refusal | None:

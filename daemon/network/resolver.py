@@ -55,6 +55,11 @@ class LookupFailed(Exception):
     """The name has no address, or nobody could be asked."""
 
 
+def not_found() -> Fault:
+    """The fault of a name that leads nowhere; also of one that leads where we may not go (see `dialer`)."""
+    return Fault(FaultKind.CONNECT_FAILED, "The host name could not be resolved to an address we may connect to.")
+
+
 @dataclass(frozen=True, slots=True)
 class ResolverStatistics:
     """What a resolver was asked, since it was made."""
@@ -92,13 +97,13 @@ class Resolver:
         except LookupFailed as exc:
             self._failed += 1
             log.debug("network.lookup_failed", host=host, error=str(exc))
-            raise Fault(FaultKind.CONNECT_FAILED, "The host name could not be resolved.") from exc
+            raise not_found() from exc
         finally:
             self._waiting -= 1
         if not 1 <= len(addresses) <= MOST_ADDRESSES:
             self._failed += 1
             log.debug("network.lookup_refused", host=host, addresses=len(addresses))
-            raise Fault(FaultKind.CONNECT_FAILED, "The host name could not be resolved.")
+            raise not_found()
         return addresses
 
     def statistics(self) -> ResolverStatistics:

@@ -1,5 +1,5 @@
 import socket
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 import trio
@@ -7,10 +7,19 @@ import trio
 from daemon.errors import Disposition, Fault, FaultKind
 from daemon.network import Dialer, NetworkPolicy, Resolver, Security
 from daemon.network import dialer as dialer_module
+from daemon.network.resolver import LookupFailed
 
 from .dns_server import dns_server
 from .loopback import LOOPBACK, dialer_to, serving
 from .test_stream import silence
+
+NOT_FOUND = "The host name could not be resolved to an address we may connect to."
+
+
+@pytest.fixture(autouse=True)
+def short_steps(monkeypatch):
+    """Names that lead nowhere are told at once, but for the tests that are about it."""
+    monkeypatch.setattr(dialer_module, "LOOKUP_STEP", 0.01)
 
 
 async def fault_of(dialer, host, port, security=Security.TLS) -> Fault:
@@ -41,9 +50,49 @@ def no_connections(monkeypatch):
 async def test_one_private_address_refuses_the_dial(addresses, no_connections):
     dialer = dialer_knowing(*addresses)
     fault = await fault_of(dialer, "mail.example.test", 993)
-    assert (fault.kind, fault.disposition) == (FaultKind.HOST_NOT_ALLOWED, Disposition.PARK)
-    assert not any(address in fault.reason for address in addresses)
+    assert (fault.kind, fault.reason, fault.disposition) == (FaultKind.CONNECT_FAILED, NOT_FOUND, Disposition.RETRY)
     assert dialer.statistics().refused == 1
+
+
+@pytest.mark.parametrize("after", [0.0, 0.4, 1.9, 2.5])
+async def test_an_internal_name_ends_as_one_that_does_not_exist(autojump_clock, monkeypatch, no_connections, after):
+    """Same fault, same moment: whoever asks name after name learns none that only our name servers know."""
+    monkeypatch.setattr(dialer_module, "LOOKUP_STEP", 2.0)
+    private, public = ip_address("10.0.0.1"), ip_network("8.8.8.0/24")
+    zone = {"internal.example.test": [private], "crowd.example.test": [*public]}
+
+    async def lookup(host):
+        if host in zone:
+            return zone[host]
+        await trio.sleep(after)
+        raise LookupFailed("NXDOMAIN")
+
+    told = set()
+    for host in (*zone, "nothing.example.test"):
+        began = trio.current_time()
+        fault = await fault_of(Dialer(NetworkPolicy(), Resolver(lookup=lookup)), host, 993)
+        took = trio.current_time() - began
+        assert took % 2.0 == 0.0
+        told.add((fault.kind, fault.reason, fault.disposition, fault.retry_after, took if after < 2.0 else None))
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "mail.localhost", "ｌｏｃａｌｈｏｓｔ", "10.0.0.1", "::1"])
+async def test_what_shows_in_the_words_is_said_without_asking_anybody(no_connections, host):
+    async def lookup(host):
+        pytest.fail(f"asked for {host}")
+
+    fault = await fault_of(Dialer(NetworkPolicy(), Resolver(lookup=lookup)), host, 993)
+    assert (fault.kind, fault.disposition) == (FaultKind.HOST_NOT_ALLOWED, Disposition.PARK)
+
+
+@pytest.mark.parametrize("network", ["127.0.0.0/8", "::1/128"])
+async def test_localhost_is_asked_for_where_the_operator_opens_it(network):
+    async def lookup(host):
+        return [ip_address("127.0.0.1" if "." in network else "::1")]
+
+    policy = NetworkPolicy(allow=(ip_network(network),))
+    assert len(await Dialer(policy, Resolver(lookup=lookup)).allowed_addresses("localhost", 993)) == 1
 
 
 @pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "user@mail.example.test", "a\r\nb", "", "x."])
@@ -93,7 +142,7 @@ async def test_rebinding_by_a_real_name_server_is_refused():
     zone = {("rebind.example.test", "A"): ["127.0.0.1", "8.8.8.8"]}
     async with dns_server(zone) as server:
         fault = await fault_of(Dialer(NetworkPolicy(), Resolver([server.address])), "rebind.example.test", 993)
-    assert fault.kind is FaultKind.HOST_NOT_ALLOWED
+    assert (fault.kind, fault.reason) == (FaultKind.CONNECT_FAILED, NOT_FOUND)
 
 
 async def test_a_name_found_by_a_real_name_server_is_dialled():
