@@ -21,7 +21,7 @@ from daemon.network import Security
 from .authenticate import login
 from .faults import Phase, Refused
 from .session import Session
-from .wire import PATIENCE, Wire
+from .wire import MAX_LINE, PATIENCE, Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 
 IDENTITY: Final = {"name": "accountsd"}
 """What we tell servers of ourselves (RFC 2971): the name, and nothing that dates us."""
+
+_NO_IMAP: Final = "The server greeted with something that is no IMAP."
+_SILENT: Final = "The server accepts connections but does not greet; it may expect another encryption at this port."
+_UNFINISHED: Final = "The server began its greeting and did not finish it in time."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +123,25 @@ async def _greet(session: Session, seconds: float) -> None:
         with trio.fail_after(seconds):
             greeting = await session.read()
     except trio.TooSlowError:
-        raise Fault(FaultKind.CONNECT_FAILED, "The server accepts connections but does not greet.") from None
+        raise Fault(FaultKind.CONNECT_FAILED, _UNFINISHED if session.wire.pending else _SILENT) from None
     except Fault as fault:
         if fault.kind not in (FaultKind.LOST, FaultKind.PROTOCOL):
             raise  # a BYE with its own reason
-        reason = "The server closed the connection or greeted with something that is no IMAP."
-        raise Fault(FaultKind.CONNECT_FAILED, reason) from fault
+        raise Fault(FaultKind.CONNECT_FAILED, _no_greeting(fault, session.wire)) from fault
     if greeting.tag == b"*" and greeting.kind == b"PREAUTH":
         raise Fault(FaultKind.TLS_FAILED, "The mail server claims that we are logged in already; that is refused.")
     if greeting.tag != b"*" or greeting.kind != b"OK":
-        raise Fault(FaultKind.CONNECT_FAILED, "The server greeted with something that is no IMAP.")
+        raise Fault(FaultKind.CONNECT_FAILED, _NO_IMAP)
+
+
+def _no_greeting(fault: Fault, wire: Wire) -> str:
+    """Why there was none, by what came of it."""
+    if fault.kind is FaultKind.PROTOCOL:
+        return "The server's greeting has no end." if wire.pending > MAX_LINE else _NO_IMAP
+    if not wire.received:
+        return "The server closed the connection without a greeting."
+    # A whole line that was read and ended the connection is a BYE (RFC 9051 section 7.1.5).
+    return _NO_IMAP if wire.pending else "The mail server refuses connections from here."
 
 
 async def _start_tls(session: Session, dialer: Dialer) -> None:
@@ -136,8 +149,10 @@ async def _start_tls(session: Session, dialer: Dialer) -> None:
     wire = session.wire
     try:
         await session.command(b"STARTTLS", within=wire.patience)
-    except Refused:
-        raise Fault(FaultKind.TLS_FAILED, "The mail server does not offer encryption (STARTTLS).") from None
+    except Refused as exc:
+        offered = exc.status == "NO" or b"STARTTLS" in session.capabilities
+        reason = "refused to begin encryption" if offered else "does not offer encryption (STARTTLS)"
+        raise Fault(FaultKind.TLS_FAILED, f"The mail server {reason}.") from None
     if wire.pending:
         raise Fault(FaultKind.TLS_FAILED, "Unencrypted data came where encryption should begin; that is an attack.")
     wire.stream = await dialer.start_tls(wire.stream, wire.host)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import aiosmtplib
@@ -22,7 +23,7 @@ from daemon.network import Dialer, Endpoint, Security
 from daemon.vault.secret import Secret
 
 from .faults import Phase, judge, no_login_offered, starttls_not_offered
-from .replies import Reply, reply
+from .replies import MAX_LINE, Reply, reply
 from .stream import TrioSMTP
 from .submission import DEFAULT_PATIENCE, Patience, Submission
 
@@ -37,6 +38,11 @@ MECHANISMS: Final = ("plain", "login", "cram-md5")
 
 _NOT_THIS_MECHANISM: Final = frozenset({500, 501, 502, 504})
 """Replies to AUTH that are about the mechanism (RFC 4954 section 4), after which another may be tried."""
+
+
+SILENT: Final = "The server accepts connections but does not greet; it may expect another encryption at this port."
+UNFINISHED: Final = "The server began its greeting and did not finish it in time."
+ENDLESS: Final = "The server's greeting has no end."
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +138,19 @@ def _check_credentials(username: str, password: Secret) -> None:
 
 
 async def _greet(smtp: TrioSMTP, seconds: float) -> None:
+    """Read the greeting; each way in which none comes has a sentence of its own."""
     try:
-        answer = reply(*await smtp.greet(seconds))
+        with trio.fail_after(seconds):
+            answer = reply(*await smtp.greet(inf))
+    except trio.TooSlowError:
+        raise Fault(FaultKind.CONNECT_FAILED, UNFINISHED if smtp.wire.pending else SILENT) from None
     except Fault as fault:
-        if fault.kind not in (FaultKind.LOST, FaultKind.PROTOCOL):
+        if fault.kind is FaultKind.PROTOCOL:
+            reason = ENDLESS if smtp.wire.pending > MAX_LINE else "The server greeted with something that is no SMTP."
+        elif fault.kind is FaultKind.LOST:
+            reason = "The server closed the connection without a greeting."
+        else:
             raise
-        reason = "The server closed the connection, kept silent or greeted with something that is no SMTP."
         raise Fault(FaultKind.CONNECT_FAILED, reason) from fault
     if answer.code != 220:
         _told(answer, Phase.GREETING)

@@ -55,6 +55,11 @@ class Wire:
         """Whether a further command may be tried."""
         return not self._closed
 
+    @property
+    def pending(self) -> int:
+        """Bytes of a reply that is not complete."""
+        return len(self._buffer)
+
     def is_closing(self) -> bool:
         """The same, in a transport's words."""
         return self._closed

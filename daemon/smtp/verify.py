@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from daemon.network import Dialer, Endpoint
 from daemon.vault.secret import Secret
 
 from .session import LOCAL_NAME, Timeouts, open_submission
+
+GREETING: Final = 20.0
+"""Seconds from the connection to the greeting: a person waits, and what is left of the deadline is for the login; no
+server we know takes longer than 16."""
 
 
 async def verify_login(
@@ -24,10 +30,11 @@ async def verify_login(
     Raises as `open_submission` does.
     """
     ends = trio.current_time() + deadline
+    timeouts = Timeouts(login=deadline, greeting=min(GREETING, deadline))
     extensions: frozenset[str] = frozenset()
     with trio.CancelScope() as farewell:
         async with open_submission(
-            dialer, endpoint, username, password, local_hostname=local_hostname, timeouts=Timeouts(login=deadline)
+            dialer, endpoint, username, password, local_hostname=local_hostname, timeouts=timeouts
         ) as submission:
             extensions = submission.extensions
             farewell.deadline = ends  # QUIT has what is left, and its loss is none
