@@ -10,7 +10,13 @@ Hypercorn 0.18's Trio worker has faults that a public listener cannot live with,
    to time it out. Here it is shielded.
 4. An answer given before the body has arrived (413, 401) is lost when the unread rest makes the kernel reset the
    connection.  Here the rest is read and discarded for a bounded time and number of bytes (RFC 9112 section 9.6).
-5. What h11 refuses is answered with an empty body; here it gets the envelope, as does what `heads` refuses.
+5. What h11 refuses is answered with an empty body, which the application's own answer may run into; here it gets the
+   envelope and is the last word, as is what `heads` refuses; an answer that has begun is ended before the connection.
+6. A client that says that it will send no more is taken for gone, and its answer is cut wherever it is. Here it is
+   still given the answer to what it asked (RFC 9112 section 9.6 speaks of half-closed connections), for a bounded time.
+
+Whatever waits for its client (for a head, or for the taking of an answer) is in `waiting`, the longest waiting first:
+a listener that is full asks it to give way, so that connections that say nothing cannot keep others out.
 
 HTTP/2 is absent rather than off: the wrapper that changes protocols is left out, so neither `Upgrade: h2c` nor the
 prior-knowledge preface leads anywhere.  TLS is the reverse proxy's business.  All of this uses names Hypercorn does not
@@ -55,8 +61,17 @@ LINGER: Final = 2.0
 MAX_LINGER: Final = 4 << 20
 """Bytes discarded so: four times the largest body accepted by default."""
 
+HALF_CLOSED: Final = 2.0
+"""Seconds in which a client that sends no more may hear its answer: all but connecting an account takes milliseconds,
+and one that has gone altogether, which looks the same, must not keep its request running."""
+
 _MAX_RECEIVE: Final = 1 << 14  # bytes; also how far beyond its bound a head may come, for h11 looks after each read
 _Address = tuple[str, int] | None
+Waiting = dict["Connection", None]
+"""Connections that wait for their clients, in the order in which they began to."""
+
+_WHOLE: Final = frozenset({h11.DONE, h11.MUST_CLOSE})
+"""A client's states once its request has come to its end."""
 
 _REFUSALS: Final = {
     400: ("bad_request", "The request could not be understood."),
@@ -80,7 +95,7 @@ class Http1(H11Protocol):
         if self._refused:
             return
         if isinstance(event, Response) and isinstance(self.stream, WSStream) and _is_bare(event):
-            self._refused = True  # Hypercorn's own refusal of a handshake: bytes came before it was accepted
+            # Hypercorn's own refusal of a handshake: bytes came before it was accepted
             await self._send_error_response(event.status_code)
             await self.send(Closed())
             return
@@ -94,6 +109,7 @@ class Http1(H11Protocol):
         """Stay with HTTP/1.1, whatever the client would like to change to."""
 
     async def _send_error_response(self, status_code: int) -> None:
+        self._refused = True  # an application that answers at this very moment is too late
         code, sentence = _REFUSALS.get(status_code, _REFUSALS[400])
         body = json.dumps({"success": False, "error": sentence, "code": code}).encode()
         headers = [
@@ -112,15 +128,26 @@ class Connection(TCPServer):
     """One connection; `run()` ends normally whatever the client does."""
 
     def __init__(
-        self, app: AppWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream, send_timeout: float
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        stream: trio.SocketStream,
+        send_timeout: float,
+        waiting: Waiting,
     ) -> None:
         # Hypercorn's annotation says SSLStream and means any stream.
         super().__init__(app, config, context, LifespanState({}), cast("trio.SSLStream[trio.SocketStream]", stream))
         self._transport = stream
         self._send_timeout = send_timeout
+        self._waiting = waiting
+        self._settled = trio.Event()
+        """Whether no request is under way."""
         self._scope = trio.CancelScope()
         self._closing = False
         self._reading = True
+        self.gave_way = False
+        """Whether it was asked to end for another's sake."""
 
     async def run(self) -> None:
         """Serve the connection to its end."""
@@ -132,7 +159,14 @@ class Connection(TCPServer):
             if not _gone(exc):
                 log.warning("api.connection_failed", exc_info=exc)
         finally:
+            self._waiting.pop(self, None)
             await trio.aclose_forcefully(self._transport)
+
+    def give_way(self) -> None:
+        """End at once: another needs the place, and this one only waits."""
+        self.gave_way = True
+        self._waiting.pop(self, None)
+        self._scope.cancel()
 
     async def _serve(self) -> None:
         socket = self._transport.socket
@@ -149,7 +183,9 @@ class Connection(TCPServer):
                 self.protocol_send,
             )
             http.connection = Http11(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+            self._http = http
             self.protocol = cast("ProtocolWrapper", http)  # of which it has all that is used: `handle()`
+            self._begin_waiting()
             await self.idle_task.restart(tasks, self._idle_timeout)
             await self._read_data()
             await self.idle_task.stop()
@@ -162,20 +198,42 @@ class Connection(TCPServer):
             await self._send(event.data)
             return
         # The end of a request is told from the request's own task, which Quart cancels at that very moment; what
-        # becomes of the connection must be settled all the same. The one wait in here is for a send, and bounded.
+        # becomes of the connection must be settled all the same. What is waited for in here is the end
+        # of a send, and bounded.
         with trio.CancelScope(shield=True):
             if isinstance(event, Closed):
+                await self._end_answer()
+                self._begin_waiting()
                 await self._begin_closing()
             elif isinstance(event, Updated) and event.idle:
+                self._begin_waiting()
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
             elif isinstance(event, Updated):
+                self._waiting.pop(self, None)
+                self._settled = trio.Event()
                 await self.idle_task.stop()
+
+    async def _end_answer(self) -> None:
+        """An error in what follows a request must not cut the answer that has begun."""
+        if self._http.stream is not None and self._http.connection.our_state is h11.SEND_BODY:
+            with trio.move_on_after(LINGER):
+                await self._settled.wait()
+
+    def _begin_waiting(self) -> None:
+        """Nothing is under way here but what the client will do next."""
+        self._settled.set()
+        self._waiting.pop(self, None)  # the order is that of arrival
+        self._waiting[self] = None
 
     async def _send(self, data: bytes) -> None:
         async with self.send_lock:
+            under_way = self not in self._waiting
             try:
+                self._waiting.setdefault(self)  # for the client to read
                 with trio.fail_after(self._send_timeout):
                     await self._transport.send_all(data)
+                if under_way:
+                    self._waiting.pop(self, None)
                 return
             except trio.TooSlowError:
                 log.info("api.client_stalled")
@@ -185,6 +243,7 @@ class Connection(TCPServer):
                 await trio.aclose_forcefully(self._transport)  # who knows how much of it went out
                 raise
         await trio.aclose_forcefully(self._transport)
+        self._settled.set()
         await self.protocol.handle(Closed())
 
     async def _begin_closing(self) -> None:
@@ -212,6 +271,8 @@ class Connection(TCPServer):
                 data = await self._transport.receive_some(_MAX_RECEIVE)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 break
+            if not data:
+                await self._hear_out()
             if self._closing:
                 discarded += len(data)
             else:
@@ -220,6 +281,13 @@ class Connection(TCPServer):
                 break
         self._reading = False
         await self.protocol.handle(Closed())
+
+
+    async def _hear_out(self) -> None:
+        """The client sends no more; where a whole request is under way it may be listening to the answer."""
+        if self._http.stream is not None and self._http.connection.their_state in _WHOLE:
+            with trio.move_on_after(HALF_CLOSED):
+                await self._settled.wait()
 
 
 def _is_bare(response: Response) -> bool:

@@ -1,7 +1,8 @@
 """Judging a request's head before anything acts on it: what h11 lets pass and Hypercorn or the router cannot handle.
 
-`Http11` is h11's connection with one difference: a request that `problem` finds wrong is a protocol error like h11's
-own, so that it is refused and closed on the one path that those take.
+`Http11` is h11's connection with two differences: a request that `problem` finds wrong is a protocol error like h11's
+own, so that it is refused and closed on the one path that those take; and what a client sends behind its last request
+is no error in that request.
 """
 
 from __future__ import annotations
@@ -22,12 +23,22 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Http11(h11.Connection):
     """The server's side of one connection."""
 
+    def receive_data(self, data: bytes) -> None:
+        """As h11's, but for what comes behind a request with `Connection: close`: that is dropped.
+
+        RFC 9112 section 9.6: the request is answered, and no other is processed.
+        """
+        if not data or self.their_state is not h11.MUST_CLOSE:
+            super().receive_data(data)
+
     def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
         """As h11's; a request in absolute form is given in origin form.
 
         Raises:
             h11.RemoteProtocolError: as h11's, and for a request with a `problem`.
         """
+        if self.their_state is h11.MUST_CLOSE:
+            return h11.NEED_DATA
         event = super().next_event()
         if not isinstance(event, h11.Request):
             return event

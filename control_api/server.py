@@ -19,7 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
-from .guard import SEND_TIMEOUT, Connection
+from .guard import SEND_TIMEOUT, Connection, Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,12 @@ GRACE: Final = 4.0
 """Seconds for requests under way when the server stops: below the 5 s the supervisor gives a shielded clean-up."""
 
 MAX_CONNECTIONS: Final = 512
-"""Connections at once, twice the requests under way by default; what comes beyond is closed at once."""
+"""Connections at once, twice the requests under way by default; beyond it the one that waits longest gives way, and
+where none waits the newcomer is closed at once."""
+
+MAX_LEAVING: Final = 64
+"""Connections that were asked to give way and have not ended: they do so at once, so that more means that we are stuck.
+"""
 
 BACKLOG: Final = 128
 """Connections the kernel may hold for us until they are accepted."""
@@ -68,6 +73,9 @@ class Listener:
         self._open = 0
         self._accepted = 0
         self._refused = 0
+        self._gave_way = 0
+        self._leaving = 0
+        self._waiting: Waiting = {}
 
     async def serve(self, *, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; reports the bound address and port when connections are accepted.
@@ -99,20 +107,33 @@ class Listener:
             log.info("api.stopped", host=host, port=port)
 
     def statistics(self) -> dict[str, int]:
-        """Connections open, accepted, and refused beyond the bound."""
-        return {"open": self._open, "accepted": self._accepted, "refused": self._refused}
+        """Connections open, accepted, refused beyond the bound, and ended for the sake of newcomers."""
+        return {
+            "open": self._open, "accepted": self._accepted, "refused": self._refused, "gave_way": self._gave_way
+        }  # fmt: skip
 
     async def _handle(self, context: WorkerContext, stream: trio.SocketStream) -> None:
-        if self._open >= self._max_connections:
+        if self._open >= self._max_connections and not self._make_room():
             self._refused += 1
             await trio.aclose_forcefully(stream)
             return
         self._open += 1
         self._accepted += 1
+        connection = Connection(self._app, self._config, context, stream, self._send_timeout, self._waiting)
         try:
-            await Connection(self._app, self._config, context, stream, self._send_timeout).run()
+            await connection.run()
         finally:
             self._open -= 1
+            self._leaving -= connection.gave_way
+
+    def _make_room(self) -> bool:
+        """Let the connection that waits longest for its client give way; whether there is one."""
+        if not self._waiting or self._leaving >= MAX_LEAVING:
+            return False
+        self._leaving += 1
+        self._gave_way += 1
+        next(iter(self._waiting)).give_way()
+        return True
 
 
 async def serve_api(

@@ -138,18 +138,78 @@ async def test_idle_connections_are_closed_after_refusals_too(app, nursery):
     scope.cancel()
 
 
-async def test_connections_beyond_the_bound_are_closed(app, nursery, token):
+async def test_connections_beyond_the_bound_are_closed(app, nursery, token, service):
+    service.delay = 1.0
     listener, scope, address = await serving(nursery, app, max_connections=3)
-    async with connection(address) as one, connection(address), connection(address):
-        await until(lambda: listener.statistics()["open"] == 3)
+    async with connection(address) as one, connection(address) as two, connection(address) as three:
+        for stream in (one, two, three):
+            await stream.send_all(request(token=token))
+        await until(lambda: service.under_way == 3)
         async with connection(address) as beyond:
             assert await until_closed(beyond) == b""
-        assert listener.statistics() == {"open": 3, "accepted": 3, "refused": 1}
-        await one.send_all(request(token=token))
-        assert (await answer(one))[0] == 200
+        assert listener.statistics() == {"open": 3, "accepted": 3, "refused": 1, "gave_way": 0}
+        for stream in (one, two, three):
+            assert (await answer(stream))[0] == 200
     await until(lambda: listener.statistics()["open"] == 0)
     assert (await ask(address, request(token=token)))[0] == 200
     scope.cancel()
+
+
+async def test_who_only_waits_gives_way_the_longest_waiting_first(app, nursery, token, service):
+    """Else a few hundred silent connections would keep everybody out."""
+    service.delay = 0.5
+    listener, scope, address = await serving(nursery, app, max_connections=3)
+    async with connection(address) as busy, connection(address) as silent, connection(address) as idle:
+        await busy.send_all(request(token=token))
+        await idle.send_all(request("GET", "/x"))
+        assert (await answer(idle))[0] == 404
+        await until(lambda: service.under_way == 1)
+        for _ in range(20):
+            async with connection(address) as another:
+                await another.send_all(request("GET", "/x"))
+                assert (await answer(another))[0] == 404
+        assert await until_closed(silent) == b""
+        assert (await answer(busy))[0] == 200       # what is under way is never cut
+    assert listener.statistics()["refused"] == 0
+    assert listener.statistics()["gave_way"] >= 1
+    await until(lambda: listener.statistics()["open"] == 0)
+    scope.cancel()
+
+
+async def test_slow_heads_stalled_readers_and_lingering_connections_give_way(app_with_much_to_say, nursery):
+    listener, scope, address = await serving(nursery, app_with_much_to_say, max_connections=3, send_timeout=60)
+    stalled = Stalled(address)
+    stalled.ask(request("GET", "/much"))
+    await trio.sleep(0.2)
+    async with connection(address) as slow, connection(address) as lingering:
+        await slow.send_all(b"GET / HTTP/1.1\r\nHost: ")
+        await lingering.send_all(request("POST", "/mail/accounts", "Content-Length: 100000", JSON))
+        assert (await answer(lingering))[0] == 401
+        async with connection(address) as one, connection(address) as two, connection(address) as three:
+            for stream in (one, two, three):
+                await stream.send_all(request("GET", "/x"))
+                assert (await answer(stream))[0] == 404
+    assert listener.statistics()["refused"] == 0
+    stalled.socket.close()
+    scope.cancel()
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)])
+async def test_a_client_that_sends_no_more_still_hears_its_answer(listening, token, service, more):
+    service.delay = 0.2
+    async with connection(listening) as stream:
+        await stream.send_all(request("GET", "/mail/accounts", *more, token=token))
+        await stream.send_eof()
+        status, _, body = await answer(stream)
+        assert (status, json.loads(body)) == (200, {"success": True, "accounts": []})
+        assert await until_closed(stream) == b""
+
+
+async def test_a_client_that_sends_no_more_hears_all_answers_to_its_pipeline(listening, token):
+    async with connection(listening) as stream:
+        await stream.send_all(request(token=token) * 7)
+        await stream.send_eof()
+        assert (await until_closed(stream)).count(b'{"success":true,"accounts":[]}') == 7
 
 
 async def test_a_client_that_hangs_up_cancels_its_request(listening, token, service):
@@ -268,3 +328,42 @@ async def test_what_nobody_reads_is_discarded_for_a_bounded_time_only(app, nurse
         assert (await answer(stream))[0] == 401
         await until(lambda: listener.statistics()["open"] == 0)      # although the client never closes
     scope.cancel()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_the_last_request_is_answered_whatever_comes_behind_it(listening, token, version):
+    """RFC 9112 section 9.6: after `Connection: close`, and after any request of HTTP/1.0, nothing is a request."""
+    last = request("GET", "/mail/accounts", "Connection: close", token=token)
+    last = last.replace(b"HTTP/1.1", b"HTTP/" + version.encode())
+    for behind in (request(token=token), b"\0" * 100_000, b"G"):
+        async with connection(listening) as stream:
+            await stream.send_all(last + behind)
+            status, _, body = await answer(stream)
+            assert (status, json.loads(body)) == (200, {"success": True, "accounts": []})
+            assert await until_closed(stream) == b""
+
+
+BROKEN_BEHIND = {
+    "trailers": (("Transfer-Encoding: chunked",), b"2\r\n{}\r\n0\r\n" + b": y\r\n" * 2000 + b"\r\n"),
+    "chunk size": (("Transfer-Encoding: chunked",), b"zz\r\n"),
+    "early end": (("Content-Length: 100",), b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_BEHIND)
+@pytest.mark.parametrize("signed", [True, False])
+async def test_an_answer_that_has_begun_is_whole(listening, token, name, signed):
+    """The rest of the request turns out to be malformed while the answer is being sent."""
+    headers, rest = BROKEN_BEHIND[name]
+    head = request("POST", "/mail/sync", JSON, *headers, token=token if signed else None)
+    for pause in (0, 0, 0, 0.001, 0.002, 0.003, 0.005, 0.01):
+        async with connection(listening) as stream:
+            await stream.send_all(head)
+            if pause:
+                await trio.sleep(pause)
+            await stream.send_all(rest)
+            await stream.send_eof()
+            status, _, body = await answer(stream)
+            assert status in {400, 401, 404}
+            assert json.loads(body)["success"] is False
+            assert await until_closed(stream) == b""
