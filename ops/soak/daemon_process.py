@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ directory = "{state}"
 allow = ["127.0.0.0/8", "::1/128"]
 ports = [{port}]
 {trust}
+nameservers = {nameservers}
 [fleet]
 starting_per_host = 40                  # all accounts are at this one host
 [sync]
@@ -70,19 +71,25 @@ _OF_THE_WORLD: Final = ("ServerDied",)
 class DaemonProcess:
     """`python -m daemon`; its state outlives its deaths."""
 
-    def __init__(self, *, port: int, ca: Path | None) -> None:
+    def __init__(self, *, port: int, ca: Path | None, nameservers: Sequence[str] = ()) -> None:
         self.directory = short_directory("soak-", Owner.ourselves())
         self.state = self.directory / "state"
         self.log = self.directory / "accountsd.log"
         self._config = self.directory / "soak.toml"
         trust = f'ca_file = "{ca}"' if ca is not None else ""
-        self._config.write_text(_CONFIG.format(state=self.state, port=port, trust=trust, renewal=RENEWAL), "utf-8")
+        text = _CONFIG.format(
+            state=self.state, port=port, trust=trust, renewal=RENEWAL, nameservers=json.dumps(list(nameservers))
+        )
+        self._config.write_text(text, "utf-8")
         self.state.mkdir(mode=0o711)
         key = secrets.token_bytes(32)
         keys = self.state / "vault-keys"
         keys.touch(mode=0o600)
         keys.write_text(f"soak {base64.b64encode(key).decode()}\n", "ascii")
         self.vault = Vault(KeyRing({"soak": key}))
+        self._environment = [
+            f"ACCOUNTSD_{name.replace('.', '__').upper()}={value}" for name, value in (settings or {}).items()
+        ]
         self._process: ServerProcess | None = None
         self.starts = 0
 
@@ -112,7 +119,7 @@ class DaemonProcess:
         # `env` sets the path: a server process starts in its own directory, not in the source tree.
         path = environment()["PYTHONPATH"]
         self._process = ServerProcess(
-            ["/usr/bin/env", f"PYTHONPATH={path}", *command],
+            ["/usr/bin/env", f"PYTHONPATH={path}", *self._environment, *command],
             log=self.log, owner=Owner.ourselves(), directory=self.directory, name="accountsd",
         )  # fmt: skip
         self.starts += 1
@@ -178,15 +185,18 @@ class DaemonProcess:
         except psutil.Error:
             return None
 
-    def metrics(self) -> dict[str, float]:
-        """Its metrics without labels, by name; empty while it does not answer.  Blocks, for METRICS_WITHIN at most."""
+    def metrics(self, *, labelled: bool = False) -> dict[str, float]:
+        """Its metrics without labels (or all, with them) by name; empty while it does not answer.
+
+        Blocks, for METRICS_WITHIN at most.
+        """
         try:
             found = _OPERATIONS.findall(self.log.read_text(errors="replace"))
             with urllib.request.urlopen(found[-1], timeout=METRICS_WITHIN) as answer:  # noqa: S310  # http, to itself
                 lines = answer.read(MAX_METRICS).decode().splitlines()
         except (OSError, IndexError, http.client.HTTPException):
             return {}
-        plain = (line.rpartition(" ") for line in lines if not line.startswith("#") and "{" not in line)
+        plain = (line.rpartition(" ") for line in lines if line[:1] != "#" and (labelled or "{" not in line))
         return {name: float(value) for name, _, value in plain}
 
     def bugs(self) -> list[str]:

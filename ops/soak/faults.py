@@ -147,7 +147,7 @@ async def _state(conn: Conn, account_id: UUID) -> str:
     return str(row[0]) if row else "gone"
 
 
-async def _ready(database: Database) -> None:
+async def ready(database: Database) -> None:
     """Until the daemon has made the schema."""
 
     async def work(conn: Conn) -> None:
@@ -207,7 +207,7 @@ async def _campaign(run: Run, imap: Endpoint) -> None:
     async with Database(daemon.conninfo, size=2, application_name="soak") as database, trio.open_nursery() as nursery:
         await nursery.start(database.watch)
         nursery.start_soon(_bury, run)
-        await _ready(database)
+        await ready(database)
         password = run.dovecot.password
         run.ids = await accounts.connect(database, daemon.vault, run.users, imap, password, owner="soak")
         run.began = time.monotonic()

@@ -9,5 +9,7 @@ subprocesses: nothing here touches an event loop, so from a Trio task what takes
     dovecot      IMAP, LMTP and submission: a private Dovecot 2.3, as root or not (dovecot_conf is what it is told)
     mailbox      what another mail client does to a mailbox: fill, flag, expunge, move, read back
     smtp         a recording SMTP server with AUTH over STARTTLS and TLS (smtp_child is the program)
+    hostile      bad IMAP hosts, hundreds at once, and a provider that throttles (hostile_child is the program;
+                 hostile_talk, hostile_floods, hostile_lies and hostile_gate what they do)
     mail         realistic messages, the same for the same seed
 """
