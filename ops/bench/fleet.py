@@ -9,7 +9,6 @@ Each measurement is a run of `fleet_child` against the same Dovecot and the same
 
 from __future__ import annotations
 
-import smtplib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
@@ -70,11 +69,9 @@ async def measure(
 
 
 def _fill(dovecot: Dovecot, users: Sequence[str]) -> None:
-    some = list(messages(MAIL, seed=1))
-    with smtplib.LMTP("127.0.0.1", dovecot.ports.lmtp, local_hostname="localhost", timeout=60) as lmtp:
-        for user in users:
-            for message in some:
-                lmtp.sendmail("sender@example.test", [user], message, mail_options=["BODY=8BITMIME"])
+    for message in messages(MAIL, seed=1):
+        dovecot.deliver(users[0], message)
+    dovecot.clone(users[0], users[1:])
 
 
 async def _measure(place: Place, users: list[str], parts: Sequence[str], *, quick: bool, say: Say) -> list[Row]:

@@ -42,8 +42,8 @@ from .place import CONNECTIONS, dialer_to, trusting, vault_of
 Wanted = dict[str, Any]
 
 START_WITHIN: Final = 120.0
-EACH_WITHIN: Final = 0.06
-"""Seconds until all are idle: the larger of the first and the second for each account, ten minutes for ten thousand."""
+EACH_WITHIN: Final = 0.12
+"""Seconds until all are idle: the larger of the first and the second for each account, 20 minutes for ten thousand."""
 
 RENEWAL: Final = 540.0
 """Seconds of IDLE, the daemon's default: no renewal falls into a measurement."""

@@ -190,6 +190,24 @@ class Dovecot:
         with self.client(user) as client:
             return mailbox.append_all(client, folder, messages)
 
+    def clone(self, user: str, others: Iterable[str]) -> None:
+        """Give the others, who have no mail yet, a copy of all that the user has.
+
+        By their files, which name nobody, while none of them is logged in: ten thousand mailboxes in seconds.
+        """
+        home = mail_directory(self, user).parent
+        tree = [(path.relative_to(home), path.read_bytes() if path.is_file() else None) for path in home.rglob("*")]
+        tree.sort(key=lambda entry: entry[0])  # a directory before what is in it
+        for other in others:
+            copy = mail_directory(self, other).parent
+            copy.mkdir()
+            for name, data in tree:
+                if data is None:
+                    (copy / name).mkdir()
+                else:
+                    (copy / name).write_bytes(data)
+            self._owner.own(copy, *(copy / name for name, _ in tree))
+
     @contextmanager
     def client(self, user: str) -> Iterator[imaplib.IMAP4]:
         """Another mail client, logged in over TLS: imaplib's, closed at the end."""

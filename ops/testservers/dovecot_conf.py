@@ -2,7 +2,8 @@
 
 The traps it avoids, each met before: every user must be one user and nothing may be chrooted (no root); a failed
 login costs 2 s and more unless the penalty is off; `nopassword` would let any password in; one process per IDLE
-connection would exhaust inotify instances; LMTP refuses users the static database cannot vouch for.
+connection would exhaust inotify instances; LMTP refuses users the static database cannot vouch for; thousands of TLS
+connections in one login process do not fit the usual 256 MB.
 """
 
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ first_valid_uid = 1
 first_valid_gid = 1
 mail_fsync = never
 default_client_limit = 20000
+default_vsz_limit = 2G
 mail_max_userip_connections = 0
 
 service anvil {{

@@ -42,6 +42,17 @@ def test_delivered_means_there(dovecot, mail_user):
     assert dovecot.uids(mail_user.name) == [1]
 
 
+def test_clones_are_equal_and_apart(private_dovecot):
+    dovecot = private_dovecot
+    dovecot.seed("original", [b"Subject: %d\r\n\r\n" % n for n in range(3)])
+    dovecot.clone("original", ["one", "other"])
+    dovecot.deliver("one", b"Subject: hers alone\r\n\r\n")
+    dovecot.expunge("original", [1])
+    assert dovecot.uids("one") == [1, 2, 3, 4]
+    assert dovecot.uids("other") == [1, 2, 3]
+    assert dovecot.dump("other")[2] == dovecot.dump("original")[2]
+
+
 def test_a_wrong_password_is_refused_and_a_user_can_be_locked_out(private_dovecot):
     def login(password):
         client = imaplib.IMAP4_SSL(
