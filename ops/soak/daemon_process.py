@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +71,15 @@ _OF_THE_WORLD: Final = ("ServerDied",)
 class DaemonProcess:
     """`python -m daemon`; its state outlives its deaths."""
 
-    def __init__(self, *, port: int, ca: Path | None, nameservers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        port: int,
+        ca: Path | None,
+        nameservers: Sequence[str] = (),
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        """`settings`, by names such as `sync.retry_longest`, stand above those that campaigns share."""
         self.directory = short_directory("soak-", Owner.ourselves())
         self.state = self.directory / "state"
         self.log = self.directory / "accountsd.log"
