@@ -25,7 +25,7 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from .errors import BadTarget, Busy, HandlerTimeout, Refusal, refusal_for
+from .errors import BadTarget, HandlerTimeout, Refusal, refusal_for
 from .limits import Gate
 
 log = structlog.get_logger(__name__)
@@ -107,7 +107,7 @@ class BoundedApp(QuartTrio):
                     raise HandlerTimeout
         except Exception as exc:  # the boundary: whatever happens, this connection is answered and others go on
             refusal = refusal_for(exc)
-            if not isinstance(exc, BadTarget | Busy | HandlerTimeout):
+            if refusal.status == 500:
                 log.exception("api.request_failed", method=scope.get("method"), answered=begun)
             if not begun:
                 # Quart, which tells of requests otherwise, has never seen this one, or not to its end.

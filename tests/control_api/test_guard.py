@@ -146,6 +146,16 @@ async def test_refused_in_the_envelope_without_a_failure_in_the_log(listening, n
     assert not [event for event in logged if event["log_level"] in {"warning", "error"}]
 
 
+@pytest.mark.parametrize("host", ["..", ".a", "a" * 5000])
+async def test_a_host_that_is_no_name_is_no_failure_of_ours(listening, host):
+    """The router finds it before there is a request: the log must not tell of an error that anybody can make."""
+    with capture_logs() as logged:
+        status, _, body = await ask(listening, f"GET /mail/accounts HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert (status, json.loads(body)["code"]) == (400, "bad_request")
+    assert not [event for event in logged if event["log_level"] in {"warning", "error"}]
+    assert [event["status"] for event in logged if event["event"] == "api.request"] == [400]
+
+
 async def test_a_right_handshake_finds_no_websocket_and_is_told_so(listening):
     status, headers, body = await ask(listening, request("GET", "/x", *UPGRADE, KEY, VERSION))
     assert (status, json.loads(body)["code"]) == (404, "not_found")
