@@ -13,3 +13,7 @@
 
 Each imports only what stands below it; the arrows are enforced by import-linter.
 """
+
+from .telemetry.lean import import_lean
+
+import_lean()
