@@ -1,0 +1,100 @@
+"""The campaigns against the API: short forms of them, and that they notice what must not be."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from control_api.web import HEADERS
+from ops.bench.child import environment
+from ops.soak.http import cases
+from ops.soak.http_answers import Answer, NotHttp, answers, wrong
+from ops.soak.http_cases import CANARY, MUTATIONS, Material
+from ops.soak.http_framing import FRAMING, SLOW
+from ops.soak.http_targets import TARGETS
+
+ROOT = Path(__file__).parents[2]
+ENVELOPE = {"success": False, "error": "No.", "code": "no"}
+
+
+def response(status, body=b"", *headers, **more):
+    fields = {"content-type": "application/json", "cache-control": "no-store", "content-length": str(len(body))} | more
+    lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items()), *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def only(data):
+    [answer] = answers(data, to_head=False)
+    return answer
+
+
+def test_answers_are_taken_apart():
+    refusal = json.dumps(ENVELOPE).encode()
+    data = b"HTTP/1.1 100 \r\n\r\n" + response(404, refusal) + response(200, b"{}")
+    assert [(answer.status, answer.body) for answer in answers(data, to_head=False)] == [
+        (100, b""), (404, refusal), (200, b"{}")]
+    data = response(404, **{"content-length": "99"}) + response(204)
+    assert [answer.status for answer in answers(data, to_head=True)] == [404, 204]
+
+
+@pytest.mark.parametrize("data", [
+    b"hello", b"HTTP/1.1 200 OK\r\n", response(200, b"{}")[:-1], response(200, b"{}") + b"x",
+    response(200, b"{}", "content-length: 2"), response(200, b"{}", **{"content-length": "-2"}),
+    response(200, b"{}", "transfer-encoding: chunked"), b"HTTP/1.1 200 OK\r\nX: \xff\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/2 200\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n",
+])
+def test_what_is_no_whole_answer_is_noticed(data):
+    with pytest.raises(NotHttp):
+        list(answers(data, to_head=False))
+
+
+@pytest.mark.parametrize(("data", "word"), [
+    (response(500, json.dumps(ENVELOPE).encode()), "status 500"),
+    (response(503, json.dumps(ENVELOPE).encode()), "status 503"),
+    (response(101), "status 101"),
+    (response(302, b"<html>"), "status 302"),
+    (response(400, b"<html>"), "without JSON"),
+    (response(400, b"[]"), "without an envelope"),
+    (response(400, b'{"success": false, "error": ""}'), "poor envelope"),
+    (response(400, json.dumps(ENVELOPE).encode(), **{"content-type": "text/html"}), "status 400 with"),
+    (response(400, json.dumps(ENVELOPE | {"error": CANARY}).encode()), "own words"),
+    (response(200, b"{}", f"x: {CANARY}"), "own words"),
+])
+def test_what_an_api_must_not_say_is_noticed(data, word):
+    assert word in wrong(only(data))
+
+
+def test_what_an_api_may_say():
+    assert wrong(only(response(400, json.dumps(ENVELOPE).encode()))) is None
+    assert wrong(only(response(501, json.dumps(ENVELOPE).encode()))) is None
+    assert wrong(Answer(204, {}, b"")) is None
+    assert HEADERS["Cache-Control"] == "no-store"
+
+
+def test_the_seed_makes_the_cases():
+    def made(seed):
+        return cases(Material(random.Random(seed), "a.b.c"), 2000, quick=False)
+
+    first = made(1)
+    assert first == made(1) != made(2)
+    assert {case.kind for case in first} == {*FRAMING, *TARGETS, *MUTATIONS, *SLOW}
+    assert not {case.kind for case in cases(Material(random.Random(1), "a.b.c"), 300, quick=True)} & {*SLOW}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("campaign", ["http", "schema"])
+def test_a_short_campaign_finds_nothing(tmp_path, campaign):
+    file = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ops.soak", campaign, "--quick", "--seed", "1", "--json", str(file)],
+        capture_output=True, text=True, timeout=170, check=False, cwd=ROOT, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads(file.read_text())
+    assert report["problems"] == []
+    if campaign == "http":
+        assert report["good_requests"] > 20
+        assert sum(sum(each.values()) for each in report["classes"].values()) >= report["cases"] == 200
