@@ -7,33 +7,31 @@ was lost) is recognised by folder and UID and left alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 from uuid import UUID
 
+import psycopg
 import trio
 from uuid_utils.compat import uuid7
 
 from daemon.storage.connection import Conn
 
+from . import copy_rows
 from .headers import Headers, has_attachment, read_headers
 from .incoming import PART, FlagChange, IncomingMessage
 from .placements_store import apply_flags
 
-_MESSAGES = (
-    "COPY messages (id, account_id, message_id, in_reply_to, reference_ids, subject, sender, recipients, sent_at,"
-    " received_at, size, has_attachments, body_state) FROM STDIN (FORMAT BINARY)"
-)
-_MESSAGE_TYPES = (
-    *("uuid", "uuid", "text", "text", "text[]", "text", "jsonb", "jsonb", "timestamptz"),
-    *("timestamptz", "int8", "bool", "text"),
-)
+_MESSAGES = f"COPY messages ({copy_rows.MESSAGE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 _PLACEMENTS = "COPY placements (folder_id, uid, message_id, flags, modseq) FROM STDIN (FORMAT BINARY)"
 _BODIES = "COPY bodies (message_id, part, data) FROM STDIN (FORMAT BINARY)"
 
 SNIPPET_SUBJECT = 200
 """Characters of the subject that an `email.received` event carries."""
 
+_UNFIT = (struct.error, UnicodeError, OverflowError)
+"""What `copy_rows` raises for a value that its column cannot hold."""
 
 AT_ONCE = 16
 """Messages parsed before other accounts have their turn: about a millisecond, or ten for the worst of headers."""
@@ -42,13 +40,15 @@ AT_ONCE = 16
 class Prepared:
     """A batch made ready for COPY outside any transaction: parsing takes longer than storing."""
 
-    __slots__ = ("account_id", "headers", "messages", "rows")
+    __slots__ = ("account_id", "headers", "ids", "messages", "rows")
 
     def __init__(self, account_id: UUID) -> None:
         self.account_id = account_id
         self.messages: list[IncomingMessage] = []
         self.headers: list[Headers] = []
-        self.rows: list[tuple[Any, ...]] = []
+        self.ids: list[UUID] = []
+        self.rows: list[bytes | None] = []
+        """Rows of `messages`; None where a value fits no column."""
 
     @classmethod
     async def of(cls, account_id: UUID, messages: Sequence[IncomingMessage]) -> Self:
@@ -65,38 +65,32 @@ class Prepared:
         middle = len(self.messages) // 2
         part = slice(middle, None) if second else slice(middle)
         half = type(self)(self.account_id)
-        half.messages, half.headers, half.rows = self.messages[part], self.headers[part], self.rows[part]
+        half.messages, half.headers = self.messages[part], self.headers[part]
+        half.ids, half.rows = self.ids[part], self.rows[part]
         return half
 
     def _add(self, message: IncomingMessage) -> None:
         first = message.pieces[0] if message.pieces else b""
         headers = read_headers(first)
+        attached = any(has_attachment(piece, headers) for piece in message.pieces)
+        message_id = uuid7()  # ordered by time: new rows go to the end of the index
         self.messages.append(message)
         self.headers.append(headers)
-        recipients = {"to": headers.to, "cc": headers.cc, "bcc": headers.bcc, "reply_to": headers.reply_to}
-        self.rows.append(
-            (
-                uuid7(),  # ordered by time: new rows go to the end of the index
-                self.account_id,
-                headers.message_id,
-                headers.in_reply_to,
-                headers.references,
-                headers.subject,
-                headers.sender,
-                {name: value for name, value in recipients.items() if value},
-                headers.date,
-                message.received_at,
-                message.size,
-                any(has_attachment(piece, headers) for piece in message.pieces),
-                message.body_state,
-            )
-        )
+        self.ids.append(message_id)
+        try:
+            row = copy_rows.message_row(message_id, self.account_id, headers, message, attached=attached)
+        except _UNFIT:
+            row = None
+        self.rows.append(row)
 
 
 async def store(conn: Conn, folder_id: int, batch: Prepared) -> list[int]:
     """Store what of a batch is not stored yet; the positions in the batch of what was new.
 
     Messages of the folder that went before a UIDVALIDITY change and are recognised keep their id and body.
+
+    Raises:
+        psycopg.DataError: some message has a value that fits no column.
     """
     if not batch.messages:
         return []
@@ -113,40 +107,60 @@ async def store(conn: Conn, folder_id: int, batch: Prepared) -> list[int]:
         else:
             fresh.append(position)
     await apply_flags(conn, folder_id, repeated)
-    ids = {position: batch.rows[position][0] for position in fresh}
+    ids = {position: batch.ids[position] for position in fresh}
     recognised = await _recognise(conn, folder_id, batch, fresh)
     ids.update(recognised)
     unknown = [position for position in fresh if position not in recognised]
-    async with conn.cursor() as cursor:
-        async with cursor.copy(_MESSAGES) as copy:
-            copy.set_types(_MESSAGE_TYPES)
-            for position in unknown:
-                await copy.write_row(batch.rows[position])
-        async with cursor.copy(_BODIES) as copy:
-            copy.set_types(("uuid", "int4", "bytea"))
-            for position in unknown:
-                if batch.messages[position].body_state == "stored":
-                    for number, part in enumerate(_parts(batch.messages[position].pieces)):
-                        await copy.write_row((ids[position], number, part))
-        async with cursor.copy(_PLACEMENTS) as copy:
-            copy.set_types(("int8", "int8", "uuid", "text[]", "int8"))
-            for position in fresh:
-                message = batch.messages[position]
-                await copy.write_row((folder_id, message.uid, ids[position], list(message.flags), message.modseq))
+    await _copy(conn, _MESSAGES, _message_rows(batch, unknown))
+    await _copy(conn, _BODIES, _body_rows(batch, unknown))
+    await _copy(conn, _PLACEMENTS, _placement_rows(batch, fresh, ids, folder_id))
     return fresh
 
 
 def received_event(batch: Prepared, position: int, folder: str) -> dict[str, Any]:
     """What `email.received` tells of a stored message: enough to decide whether to fetch it, no body."""
-    headers, row = batch.headers[position], batch.rows[position]
+    headers = batch.headers[position]
     return {
-        "message_id": str(row[0]),
+        "message_id": str(batch.ids[position]),
         "folder": folder,
         "uid": batch.messages[position].uid,
         "from": headers.sender[:1],
         "subject": headers.subject[:SNIPPET_SUBJECT],
         "size": batch.messages[position].size,
     }
+
+
+async def _copy(conn: Conn, statement: str, pieces: Iterable[bytes]) -> None:
+    """Run one COPY; a value that cannot be written ends it, and is told as the database would tell it."""
+    try:
+        async with conn.cursor() as cursor, cursor.copy(statement) as copy:
+            for block in copy_rows.blocks(pieces):
+                await copy.write(block)
+    except _UNFIT as exc:
+        raise psycopg.DataError("a value fits no column") from exc
+
+
+def _message_rows(batch: Prepared, positions: Iterable[int]) -> Iterator[bytes]:
+    for position in positions:
+        row = batch.rows[position]
+        if row is None:
+            raise psycopg.DataError("a value fits no column")
+        yield row
+
+
+def _body_rows(batch: Prepared, positions: Iterable[int]) -> Iterator[bytes]:
+    for position in positions:
+        if batch.messages[position].body_state == "stored":
+            for number, part in enumerate(_parts(batch.messages[position].pieces)):
+                yield from copy_rows.body_row(batch.ids[position], number, part)
+
+
+def _placement_rows(
+    batch: Prepared, positions: Iterable[int], ids: dict[int, UUID], folder_id: int
+) -> Iterator[bytes]:
+    for position in positions:
+        message = batch.messages[position]
+        yield copy_rows.placement_row(folder_id, message.uid, ids[position], message.flags, message.modseq)
 
 
 def _parts(pieces: Sequence[bytes]) -> Sequence[bytes]:
@@ -168,7 +182,7 @@ async def _recognise(conn: Conn, folder_id: int, batch: Prepared, fresh: Sequenc
     cursor = await conn.execute("SELECT 1 FROM former_placements WHERE folder_id = %s LIMIT 1", (folder_id,))
     if await cursor.fetchone() is None:
         return {}
-    keys = {batch.rows[position][2] for position in fresh if batch.rows[position][2]}
+    keys = {batch.headers[position].message_id for position in fresh} - {None}
     cursor = await conn.execute(
         "SELECT m.id, m.message_id, m.size, m.received_at"
         " FROM former_placements f JOIN messages m ON m.id = f.message_id"
@@ -180,8 +194,8 @@ async def _recognise(conn: Conn, folder_id: int, batch: Prepared, fresh: Sequenc
         former.setdefault(tuple(row[1:]), []).append(row[0])
     found: dict[int, UUID] = {}
     for position in fresh:
-        message, row = batch.messages[position], batch.rows[position]
-        candidates = former.get((row[2], message.size, message.received_at))
+        message = batch.messages[position]
+        candidates = former.get((batch.headers[position].message_id, message.size, message.received_at))
         if candidates:
             found[position] = candidates.pop(0)
     await conn.execute(

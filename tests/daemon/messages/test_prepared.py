@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from daemon.messages import headers as headers_module
+from daemon.messages import words as words_module
 from daemon.messages.headers import MAX_ADDRESS_FIELD, MAX_ADDRESSES, read_headers
 from daemon.messages.incoming import IncomingMessage
 from daemon.messages.messages_store import AT_ONCE, Prepared
@@ -20,7 +21,7 @@ class Work:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.address_fields: list[int] = []
         self.encoded: list[int] = []
-        addresses, decode = headers_module.read_addresses, headers_module.decode_header
+        addresses, decode = headers_module.read_addresses, words_module.decode_header
 
         def read_addresses(text):
             self.address_fields.append(len(text))
@@ -31,7 +32,7 @@ class Work:
             return decode(text)
 
         monkeypatch.setattr(headers_module, "read_addresses", read_addresses)
-        monkeypatch.setattr(headers_module, "decode_header", decode_header)
+        monkeypatch.setattr(words_module, "decode_header", decode_header)
 
 
 @pytest.mark.parametrize("unit", [
