@@ -1,20 +1,25 @@
 """The SQL of accounts as their actor and their node see them: what to run, and how it goes.
 
-Everything here that writes is called inside a fenced transaction.  What API handlers read and write, always joined with
-`account_access`, is in `access_store`.
+Everything here that writes is called inside a fenced transaction.  What many accounts do at the same time is written
+for many at once (`daemon.storage.together`): a row that is locked is left out, unless the caller may wait.  What API
+handlers read and write, always joined with `account_access`, is in `access_store`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+import trio
 from psycopg.rows import class_row
 
+from daemon import events
 from daemon.network import Endpoint, Security
 from daemon.storage.connection import Conn
+from daemon.storage.together import Left, LeftOut, Locked
 
 from .states import State
 
@@ -41,6 +46,8 @@ class AccountRow:
     first_synced_at: datetime | None
     sync_pending: bool
     """Whether a requested synchronisation has not been served."""
+    proved: bool
+    """Whether the last proof that it is up to date is still fresh."""
 
     @property
     def imap(self) -> Endpoint:
@@ -51,87 +58,125 @@ class AccountRow:
 _ROW = (
     "SELECT id, owner_id, email, imap_host, imap_port, imap_security, username, data_key, password_sealed,"
     " credentials_version, refused_version, desired, state, state_reason, first_synced_at,"
-    " coalesce(sync_requested_at > coalesce(sync_served_at, '-infinity'), false) AS sync_pending"
-    " FROM accounts WHERE id = %s"
+    " coalesce(sync_requested_at > coalesce(sync_served_at, '-infinity'), false) AS sync_pending,"
+    " coalesce(proof_until > now(), false) AS proved"
+    " FROM accounts WHERE id = ANY(%s)"
 )
 
 
-async def load(conn: Conn, account_id: UUID) -> AccountRow | None:
-    """An account's row, or None when it has been purged."""
+async def load(conn: Conn, ids: Sequence[UUID]) -> list[AccountRow | None]:
+    """The rows of accounts, None for what has been purged."""
     async with conn.cursor(row_factory=class_row(AccountRow)) as cursor:
-        await cursor.execute(_ROW, (account_id,))
-        return await cursor.fetchone()
+        await cursor.execute(_ROW, (list(ids),))
+        found = {row.id: row for row in await cursor.fetchall()}
+    return [found.get(account_id) for account_id in ids]
 
 
-async def set_progress(conn: Conn, account_id: UUID, state: State) -> None:
-    """Enter a state of an attempt under way, or stop; the reason of the last trouble stays until it is over."""
-    await conn.execute(
-        "UPDATE accounts SET state = %s, state_since = now(), retry_at = NULL WHERE id = %s", (state.value, account_id)
-    )
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An attempt has come so far."""
+
+    account_id: UUID
+    state: State
 
 
-async def set_trouble(
-    conn: Conn,
-    account_id: UUID,
-    state: State,
-    *,
-    code: str,
-    reason: str,
-    retry_in: float | None,
-    refused: bool = False,
-) -> None:
-    """Enter a state of trouble.
-
-    Args:
-        conn: a fenced transaction.
-        account_id: whose.
-        state: `RETRYING` or `PARKED`.
-        code: a machine's word for the reason.
-        reason: a sentence for the owner.
-        retry_in: seconds until the next attempt, or None.
-        refused: whether the credentials as they are now were refused for good: nobody logs in with them again.
-    """
-    await conn.execute(
-        "UPDATE accounts SET state = %(state)s, state_code = %(code)s, state_reason = %(reason)s,"
-        " state_since = CASE WHEN state = %(state)s THEN state_since ELSE now() END,"
-        " retry_at = now() + make_interval(secs => %(retry)s), trouble_since = coalesce(trouble_since, now()),"
-        " refused_version = CASE WHEN %(refused)s THEN credentials_version END WHERE id = %(id)s",
-        {
-            "state": state.value,
-            "code": code,
-            "reason": reason[:500],
-            "retry": retry_in,
-            "refused": refused,
-            "id": account_id,
-        },
-    )
-
-
-async def set_caught_up(conn: Conn, account_id: UUID, *, new_messages: int, proof: float, served: float | None) -> bool:
-    """The account is up to date now; whether that completed its first synchronisation.
-
-    Args:
-        conn: a fenced transaction.
-        account_id: whose.
-        new_messages: arrived since it was last up to date.
-        proof: seconds for which the server's last word counts as proof of life.
-        served: seconds ago that the run began which this ends, where one was requested: it serves what was asked
-            before it began, and nothing later.
-    """
+async def set_progress(conn: Conn, steps: Sequence[Step], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
+    """Enter states of attempts under way; the reason of the last trouble stays until it is over."""
     cursor = await conn.execute(
-        "UPDATE accounts a SET state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"
+        "UPDATE accounts a SET state = g.state, state_since = now(), retry_at = NULL"  # noqa: S608 - an enumeration's
+        " FROM (SELECT b.id, g.state FROM unnest(%s::uuid[], %s::text[]) AS g (id, state)"
+        "  JOIN accounts b ON b.id = g.id"
+        f"  FOR NO KEY UPDATE OF b{locked}) AS g"
+        " WHERE a.id = g.id RETURNING a.id",
+        ([step.account_id for step in steps], [step.state.value for step in steps]),
+    )
+    written = {row[0] for row in await cursor.fetchall()}
+    return [None if step.account_id in written else Left.OUT for step in steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps an account from being up to date."""
+
+    account_id: UUID
+    state: State
+    """`RETRYING` or `PARKED`."""
+    code: str
+    """A machine's word for the reason."""
+    reason: str
+    """A sentence for the owner."""
+    retry_in: float | None
+    """Seconds until the next attempt, or None."""
+    refused: bool = False
+    """Whether the credentials as they are now were refused for good: nobody logs in with them again."""
+
+
+async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
+    """Enter states of trouble."""
+    cursor = await conn.execute(
+        "UPDATE accounts a SET state = g.state, state_code = g.code, state_reason = g.reason,"  # noqa: S608 - likewise
+        " state_since = CASE WHEN a.state = g.state THEN a.state_since ELSE now() END,"
+        " retry_at = now() + make_interval(secs => g.retry), trouble_since = coalesce(a.trouble_since, now()),"
+        " refused_version = CASE WHEN g.refused THEN a.credentials_version END"
+        " FROM (SELECT g.* FROM"
+        "  unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::bool[])"
+        "  AS g (id, state, code, reason, retry, refused) JOIN accounts b ON b.id = g.id"
+        f"  FOR NO KEY UPDATE OF b{locked}) AS g"
+        " WHERE a.id = g.id RETURNING a.id",
+        (
+            [trouble.account_id for trouble in troubles],
+            [trouble.state.value for trouble in troubles],
+            [trouble.code for trouble in troubles],
+            [trouble.reason[:500] for trouble in troubles],
+            [trouble.retry_in for trouble in troubles],
+            [trouble.refused for trouble in troubles],
+        ),
+    )
+    written = {row[0] for row in await cursor.fetchall()}
+    return [None if trouble.account_id in written else Left.OUT for trouble in troubles]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """An account is up to date now."""
+
+    account_id: UUID
+    email: str
+    new_messages: int
+    """Arrived since it was last up to date."""
+    fresh: float
+    """Seconds for which the server's last word counts as proof of life."""
+    began: float | None
+    """When the run began which this ends, Trio's time, where one was requested: it serves what was asked before it
+    began, and nothing later."""
+
+
+async def set_caught_up(conn: Conn, proofs: Sequence[Proof], locked: Locked = Locked.WAIT) -> list[bool | LeftOut]:
+    """Accounts are up to date; of each whether that completed its first synchronisation, which is then an event."""
+    now = trio.current_time()  # later than the transaction's now(), so that too little is served rather than too much
+    cursor = await conn.execute(
+        "UPDATE accounts a SET state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"  # noqa: S608 - likewise
         " state_since = CASE WHEN a.state = 'watching' THEN a.state_since ELSE now() END, trouble_since = NULL,"
         " first_synced_at = coalesce(a.first_synced_at, now()), last_synced_at = now(), last_contact_at = now(),"
-        " refused_version = NULL,"
-        " proof_until = now() + make_interval(secs => %(proof)s), new_messages = a.new_messages + %(new)s,"
-        " sync_served_at = coalesce(now() - make_interval(secs => %(served)s), a.sync_served_at),"
-        " sync_new_messages = CASE WHEN %(served)s::float8 IS NULL THEN a.sync_new_messages ELSE %(new)s END"
-        " FROM (SELECT id, first_synced_at FROM accounts WHERE id = %(id)s FOR UPDATE) AS before"
-        " WHERE a.id = before.id RETURNING before.first_synced_at IS NULL",
-        {"proof": proof, "new": new_messages, "served": served, "id": account_id},
+        " refused_version = NULL, proof_until = now() + make_interval(secs => g.fresh),"
+        " new_messages = a.new_messages + g.new,"
+        " sync_served_at = coalesce(now() - make_interval(secs => g.served), a.sync_served_at),"
+        " sync_new_messages = CASE WHEN g.served IS NULL THEN a.sync_new_messages ELSE g.new END"
+        " FROM (SELECT g.*, b.first_synced_at IS NULL AS first"
+        "  FROM unnest(%s::uuid[], %s::float8[], %s::int[], %s::float8[]) AS g (id, fresh, new, served)"
+        f"  JOIN accounts b ON b.id = g.id FOR NO KEY UPDATE OF b{locked}) AS g"
+        " WHERE a.id = g.id RETURNING a.id, g.first",
+        (
+            [proof.account_id for proof in proofs],
+            [proof.fresh for proof in proofs],
+            [proof.new_messages for proof in proofs],
+            [now - proof.began if proof.began is not None else None for proof in proofs],
+        ),
     )
-    row = await cursor.fetchone()
-    return bool(row and row[0])
+    first: dict[UUID, bool] = dict(await cursor.fetchall())
+    synced = [(proof.account_id, {"email": proof.email}) for proof in proofs if first.get(proof.account_id)]
+    await events.append_each(conn, events.EventType.ACCOUNT_SYNCED, synced)
+    return [first.get(proof.account_id, Left.OUT) for proof in proofs]
 
 
 async def rewrap(conn: Conn, account_id: UUID, former: bytes, data_key: bytes) -> None:

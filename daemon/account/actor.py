@@ -6,13 +6,16 @@
 
 The sync child tells what happened and its supervisor what follows; the actor turns both into the one stored state, by
 the transition table.  It acts on the sync child only through the supervisor: wake it from a pause, start it again.
+
+How an attempt ended is stored at once.  How far one has come is stored when that lasts: most attempts end within
+seconds, and a thousand at a start would write thrice what is true for a moment.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -26,7 +29,7 @@ from daemon.storage.connection import Conn
 from supervisor import Mailbox, MailboxFull
 
 from . import accounts_store
-from .accounts_store import AccountRow
+from .accounts_store import AccountRow, Proof, Step, Trouble
 from .commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged, SyncEnded, SyncNow
 from .judging import INTERNAL_ERROR
 from .states import Event, State, next_state
@@ -35,6 +38,13 @@ log = structlog.get_logger(__name__)
 
 CAPACITY: Final = 64
 """Commands that may wait: a session makes a handful, the owner's requests are coalesced in the database."""
+
+TELL_AFTER: Final = 1.0
+"""Seconds for which an attempt may go on before its owner reads how far it has come."""
+
+TELL_PROVED_AFTER: Final = 10.0
+"""Likewise while the row says that the account is up to date and its proof is fresh, which stays true when a node has
+restarted and connects again; the status follows by itself when the proof is over."""
 
 
 class SyncControl(Protocol):
@@ -50,7 +60,10 @@ class SyncControl(Protocol):
 class AccountActor:
     """One account's state and mailbox, for one life of its tree."""
 
-    __slots__ = ("_control", "_logged_in", "_missed", "_store", "account_id", "heard_at", "mailbox", "row", "state")
+    __slots__ = (
+        "_control", "_logged_in", "_missed", "_store", "_stored", "_tell_at",
+        "account_id", "heard_at", "mailbox", "row", "state",
+    )  # fmt: skip
 
     def __init__(
         self, store: Store, row: AccountRow, *, control: SyncControl, logged_in: Callable[[], None]
@@ -61,6 +74,10 @@ class AccountActor:
         self.account_id: UUID = row.id
         self.row = row
         self.state = State(row.state)
+        self._stored = self.state
+        self._tell_at = math.inf
+        """When the state is to be stored if it is not until then, Trio's time."""
+
         self.heard_at: float | None = None
         """When its server last proved it to be up to date, Unix time."""
 
@@ -93,9 +110,11 @@ class AccountActor:
         if self.row.sync_pending:
             self._control.request()
         while True:
-            command = await self.mailbox.receive()
-            assert command is not None, "there is no deadline"
-            await self._handle(command)
+            command = await self.mailbox.receive(self._tell_at)
+            if command is not None:
+                await self._handle(command)
+            if self._tell_at <= trio.current_time():
+                await self._store_progress()
             if self._missed:
                 await self._catch_up_on_missed()
 
@@ -128,7 +147,7 @@ class AccountActor:
 
     async def _reload(self) -> None:
         """The row changed: new credentials or endpoints begin anew, whatever the state was."""
-        row = await self._store.run(partial(accounts_store.load, account_id=self.account_id))
+        row = await self._store.read(accounts_store.load, self.account_id)
         if row is None:
             return
         changed = row.credentials_version != self.row.credentials_version
@@ -138,41 +157,37 @@ class AccountActor:
 
     async def _enter(self, event: Event) -> None:
         """A step of an attempt; what the last one failed of stays readable until this one has caught up."""
-        state = next_state(self.state, event)
-        if state is not self.state:
-            await self._store.run(partial(accounts_store.set_progress, account_id=self.account_id, state=state))
-            self.state = state
+        self.state = next_state(self.state, event)
+        if self.state is self._stored:
+            self._tell_at = math.inf
+        elif self._tell_at == math.inf:
+            proved = self._stored is State.WATCHING and self.row.proved
+            self._tell_at = trio.current_time() + (TELL_PROVED_AFTER if proved else TELL_AFTER)
+
+    async def _store_progress(self) -> None:
+        """Store how far the attempt has come."""
+        await self._store.write(accounts_store.set_progress, Step(self.account_id, self.state))
+        self._is_stored(self.state)
+
+    def _is_stored(self, state: State) -> None:
+        self.state = self._stored = state
+        self._tell_at = math.inf
 
     async def _retry(self, event: Event, code: str, reason: str, retry_in: float) -> None:
         state = next_state(self.state, event)
-        write = partial(
-            accounts_store.set_trouble,
-            account_id=self.account_id,
-            state=state,
-            code=code,
-            reason=reason,
-            retry_in=retry_in,
-        )
-        await self._store.run(write)
+        trouble = Trouble(self.account_id, state, code, reason, retry_in)
+        await self._store.write(accounts_store.set_trouble, trouble)
         log.info("account.retrying", code=code, reason=reason, retry_in=round(retry_in, 1))
-        self.state = state
+        self._is_stored(state)
 
     async def _caught_up(self, done: CaughtUp) -> None:
-        self.state = next_state(self.state, Event.CAUGHT_UP)
-        self.heard_at = time.time()
-
-        served = trio.current_time() - done.began if done.began is not None else None
-
-        async def work(conn: Conn) -> bool:
-            first = await accounts_store.set_caught_up(
-                conn, self.account_id, new_messages=done.new_messages, proof=done.proof, served=served
-            )
-            if first:
-                await events.append(conn, events.EventType.ACCOUNT_SYNCED, self.account_id, {"email": self.row.email})
-            return first
-
-        if await self._store.run(work):
+        state = next_state(self.state, Event.CAUGHT_UP)
+        heard_at = time.time()
+        proof = Proof(self.account_id, self.row.email, done.new_messages, done.proof, done.began)
+        if await self._store.write(accounts_store.set_caught_up, proof):
             log.info("account.synced")
+        self.heard_at = heard_at
+        self._is_stored(state)
 
     async def _ended(self, ended: SyncEnded) -> None:
         fault = ended.fault
@@ -186,12 +201,10 @@ class AccountActor:
         refused = fault is not None and fault.kind in (FaultKind.AUTH_FAILED, FaultKind.PASSWORD_UNSUPPORTED)
 
         async def work(conn: Conn) -> None:
-            await accounts_store.set_trouble(
-                conn, self.account_id, parked, code=code, reason=reason, retry_in=None, refused=refused
-            )
+            await accounts_store.set_trouble(conn, [Trouble(self.account_id, parked, code, reason, None, refused)])
             told = {"email": self.row.email, "code": code, "reason": reason}
             await events.append(conn, events.EventType.ACCOUNT_ERROR, self.account_id, told)
 
         await self._store.run(work)
         log.warning("account.parked", code=code, reason=reason)
-        self.state = parked
+        self._is_stored(parked)

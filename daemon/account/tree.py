@@ -42,7 +42,7 @@ from supervisor import (
 )
 
 from . import accounts_store
-from .accounts_store import AccountRow
+from .accounts_store import AccountRow, Trouble
 from .actor import AccountActor
 from .commands import Attempting, Command, RowChanged, SyncEnded, SyncNow
 from .judging import INTERNAL_ERROR, Judge, fault_in, lost_claim
@@ -218,8 +218,7 @@ class AccountTree:
             self.ended = True
 
     async def _run_actor(self, *, task_status: trio.TaskStatus[None]) -> None:
-        load = partial(accounts_store.load, account_id=self.account_id)
-        row = await self._store.run(load)
+        row = await self._store.read(accounts_store.load, self.account_id)
         if row is None or row.desired != "running":
             self.request_stop()
             return
@@ -313,9 +312,8 @@ class AccountTree:
         reason = "An internal error keeps this account from being synchronised."
 
         async def park(conn: Conn) -> None:
-            await accounts_store.set_trouble(
-                conn, self.account_id, State.PARKED, code=INTERNAL_ERROR, reason=reason, retry_in=None
-            )
+            parked = Trouble(self.account_id, State.PARKED, INTERNAL_ERROR, reason, None)
+            await accounts_store.set_trouble(conn, [parked])
             told: dict[str, str] = {"code": INTERNAL_ERROR, "reason": reason}
             if self._actor is not None:
                 told["email"] = self._actor.row.email

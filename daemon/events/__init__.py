@@ -4,6 +4,6 @@
 and readers stay below the oldest running transaction: a transaction that commits late is never skipped.
 """
 
-from .events_store import Event, EventType, append, append_many, read_after
+from .events_store import Event, EventType, append, append_each, append_many, read_after
 
-__all__ = ["Event", "EventType", "append", "append_many", "read_after"]
+__all__ = ["Event", "EventType", "append", "append_each", "append_many", "read_after"]

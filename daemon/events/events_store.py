@@ -58,6 +58,16 @@ async def append_many(conn: Conn, kind: EventType, account_id: UUID, data: Itera
         )
 
 
+async def append_each(conn: Conn, kind: EventType, told: Sequence[tuple[UUID, Mapping[str, Any]]]) -> None:
+    """Write one event of a type for each of several accounts, in order, in one statement."""
+    if told:
+        await conn.execute(
+            "INSERT INTO events (type, account_id, data) SELECT %s, account_id, document"
+            " FROM unnest(%s::uuid[], %s::jsonb[]) WITH ORDINALITY AS d (account_id, document, n) ORDER BY n",
+            (kind.value, [account_id for account_id, _ in told], [Jsonb(dict(data)) for _, data in told]),
+        )
+
+
 async def read_after(conn: Conn, cursor: tuple[int, int], limit: int) -> Sequence[Event]:
     """Up to `limit` events behind a cursor ((0, 0) is the beginning), never one that a later call would precede."""
     rows = await conn.execute(

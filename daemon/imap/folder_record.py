@@ -22,15 +22,17 @@ from daemon.messages.messages_store import Prepared
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim
+from daemon.storage.together import Read, Write
 from daemon.telemetry import metrics
 
 from . import folders_store
 from .fetching import Batch, Window
-from .folders_store import StoredFolder
+from .folders_store import Contents, StoredFolder, Synced
 from .plan import Cursor, Method
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+V = TypeVar("V")
 
 UNSTORABLE: Final = (
     psycopg.DataError,
@@ -67,21 +69,40 @@ class Store:
         """
         return await self.database.run(work, claim=self.claim)
 
+    async def write(self, work: Write[V, T], value: V) -> T:
+        """This account's part of what is written for many at once; committed on return.
+
+        Raises:
+            ClaimLost: another node runs the account.
+        """
+        return await self.database.together.write(work, value, self.claim)
+
+    async def read(self, work: Read[V, T], value: V) -> T:
+        """This account's part of what is read for many at once: not fenced, for it changes nothing."""
+        return await self.database.together.read(work, value)
+
 
 class FolderRecord:
     """One folder's row, cursor and messages."""
 
-    __slots__ = ("_store", "folder")
+    __slots__ = ("_contents", "_store", "folder")
 
-    def __init__(self, store: Store, folder: StoredFolder) -> None:
+    def __init__(self, store: Store, folder: StoredFolder, contents: Contents) -> None:
         self._store = store
         self.folder = folder
+        self._contents = contents
+        """What the folder holds, as far as that is known: nobody else writes it while this account is ours."""
 
     @classmethod
     async def open(cls, store: Store, name: str) -> FolderRecord:
         """The record of a folder; its row is made where there is none."""
-        opening = partial(folders_store.open_folder, account_id=store.claim.account_id, name=name)
-        return cls(store, await store.run(opening))
+        place = (store.claim.account_id, name)
+        opened = await store.read(folders_store.open_folders, place)
+        if opened is None:
+            await store.write(folders_store.make_folders, place)
+            opened = await store.read(folders_store.open_folders, place)
+            assert opened is not None, "it was made, and folders go with their account only"
+        return cls(store, *opened)
 
     @property
     def name(self) -> str:
@@ -107,6 +128,7 @@ class FolderRecord:
 
         await self._store.run(work)
         self.folder = replace(self.folder, cursor=cursor, resyncs=self.folder.resyncs + 1 if resync else 0)
+        self._changed(former=resync or self._contents.former)
 
     async def store_batch(self, batch: Batch, cursor: Cursor, *, arrived: bool) -> int:
         """Store a batch and move the cursor in one transaction; how many messages were new.
@@ -117,6 +139,7 @@ class FolderRecord:
             arrived: whether the messages are news, told as events, or the mail that was there before.
         """
         prepared = await Prepared.of(self._store.claim.account_id, batch.messages)
+        self._changed()
         stored = await self._store_prepared(prepared, batch.skipped, cursor, arrived=arrived)
         metrics.messages_stored.labels("new" if arrived else "backfill").inc(stored)
         metrics.bytes_stored.inc(sum(len(piece) for message in batch.messages for piece in message.pieces))
@@ -169,12 +192,14 @@ class FolderRecord:
         """Set flags; how many messages changed."""
         if not changes:
             return 0
+        self._changed()  # what is spoken of is there, though it was thought gone
         return await self._store.run(
             partial(placements_store.apply_flags, folder_id=self.folder.id, changes=changes)
         )
 
     async def vanish(self, ranges: Sequence[range]) -> int:
         """Mark what lies in the ranges as gone; how many messages that were."""
+        self._changed(vanished=True)
         return await self._store.run(partial(placements_store.vanish, folder_id=self.folder.id, ranges=ranges))
 
     async def count_in(self, ranges: Sequence[range]) -> int:
@@ -183,12 +208,11 @@ class FolderRecord:
 
     async def count(self) -> int:
         """How many messages of the server's the store accounts for: live ones and skipped ones."""
-
-        async def work(conn: Conn) -> int:
-            live = await placements_store.live_count(conn, self.folder.id)
-            return live + len(await placements_store.skipped_uids(conn, self.folder.id))
-
-        return await self._store.run(work)
+        held = self._contents.held
+        if held is None:
+            held = await self._store.database.run(partial(placements_store.held_count, folder_id=self.folder.id))
+            self._contents = replace(self._contents, held=held)
+        return held
 
     async def live_uids(self) -> array[int]:
         """The UIDs of live messages."""
@@ -207,19 +231,26 @@ class FolderRecord:
             ungiven = [(uid, reason) for uid in window.uids if uid not in held]
             await placements_store.record_skipped(conn, self.folder.id, self.cursor.uidvalidity, ungiven)
 
+        self._changed()
         await self._store.run(work)
 
     async def forget_skipped(self, keep: Sequence[int]) -> None:
         """Forget skipped messages but those that the server still has."""
+        self._changed()
         await self._store.run(partial(placements_store.forget_skipped, folder_id=self.folder.id, keep=keep))
 
     async def former_count(self) -> int:
         """How many messages from before a renumbering have not been recognised."""
-        return await self._store.run(partial(placements_store.former_count, folder_id=self.folder.id))
+        if not self._contents.former:
+            return 0
+        left = await self._store.run(partial(placements_store.former_count, folder_id=self.folder.id))
+        self._contents = replace(self._contents, former=left > 0)
+        return left
 
     async def forget_former(self) -> None:
         """Remove them."""
         gone = await self._store.run(partial(placements_store.forget_former, folder_id=self.folder.id))
+        self._contents = replace(self._contents, former=False)
         log.info("folder.former_forgotten", folder=self.name, messages=gone)
 
     async def demote(self, to: Method, reason: str) -> None:
@@ -233,10 +264,24 @@ class FolderRecord:
         """The folder equals the server: say so, and remove what has had its grace."""
         rung = max(method, self.folder.demoted or method, key=list(Method).index)
 
-        async def work(conn: Conn) -> None:
-            await placements_store.reap(conn, self.folder.id)
-            await folders_store.mark_synced(conn, self.folder.id, rung, settled=settled)
+        synced = Synced(self.folder.id, rung, settled)
 
-        await self._store.run(work)
+        async def reap(conn: Conn) -> bool:
+            await placements_store.reap(conn, self.folder.id)
+            await folders_store.mark_synced(conn, [synced])
+            return await placements_store.any_vanished(conn, self.folder.id)
+
+        if self._contents.vanished:
+            self._changed(vanished=await self._store.run(reap))
+        else:
+            await self._store.write(folders_store.mark_synced, synced)
+            self._changed()  # the next comparison counts for itself
         if settled:
             self.folder = replace(self.folder, resyncs=0)
+
+    def _changed(self, *, vanished: bool | None = None, former: bool | None = None) -> None:
+        """How many messages the folder holds is to be counted again; what else is known stays, unless it is given."""
+        known = self._contents
+        self._contents = Contents(
+            None, known.vanished if vanished is None else vanished, known.former if former is None else former
+        )

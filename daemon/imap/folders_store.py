@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from daemon.storage.connection import Conn
+from daemon.storage.together import Left, LeftOut, Locked
 
 from .plan import Cursor, Method
 
-_COLUMNS = "id, name, uidvalidity, uidnext, highestmodseq, backfill_below, demoted, resyncs, messages_total"
+COUNTED: Final = 2000
+"""Placements of a folder that are counted when it is opened: 250 such folders cost the server 60 ms.  A larger one is
+counted by itself, so that it holds up nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +30,63 @@ class StoredFolder:
     messages_total: int
 
 
-async def open_folder(conn: Conn, account_id: UUID, name: str) -> StoredFolder:
-    """The row of a folder, made where there is none."""
-    await conn.execute(
-        "INSERT INTO folders (account_id, name) VALUES (%s, %s) ON CONFLICT (account_id, name) DO NOTHING",
-        (account_id, name),
-    )
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What lies in a folder."""
+
+    held: int | None
+    """Messages of the server's that the store accounts for, live and skipped ones; None when that was not counted."""
+    vanished: bool
+    """Whether some have vanished and wait for the end of their grace, or that is not known."""
+    former: bool
+    """Whether some from before a renumbering have not been recognised."""
+
+
+async def open_folders(
+    conn: Conn, places: Sequence[tuple[UUID, str]]
+) -> list[tuple[StoredFolder, Contents] | None]:
+    """Folders by account and name, with what lies in them; None for one that has no row."""
     cursor = await conn.execute(
-        f"SELECT {_COLUMNS} FROM folders WHERE account_id = %s AND name = %s",  # noqa: S608 - a constant of this module
-        (account_id, name),
+        "SELECT f.account_id, f.id, f.name, f.uidvalidity, f.uidnext, f.highestmodseq, f.backfill_below, f.demoted,"
+        " f.resyncs, f.messages_total, p.present, p.vanished, s.skipped,"
+        " EXISTS (SELECT FROM former_placements o WHERE o.folder_id = f.id)"
+        " FROM unnest(%(accounts)s::uuid[], %(names)s::text[]) AS g (account_id, name)"
+        " JOIN folders f ON f.account_id = g.account_id AND f.name = g.name"
+        " CROSS JOIN LATERAL (SELECT count(*) AS present, count(vanished_at) AS vanished FROM"
+        "  (SELECT vanished_at FROM placements WHERE folder_id = f.id LIMIT %(most)s) AS looked_at) AS p"
+        " CROSS JOIN LATERAL (SELECT count(*) AS skipped FROM"
+        "  (SELECT FROM skipped_messages WHERE folder_id = f.id LIMIT %(most)s) AS looked_at) AS s",
+        {
+            "accounts": [account_id for account_id, _ in places],
+            "names": [name for _, name in places],
+            "most": COUNTED + 1,
+        },
     )
-    row = await cursor.fetchone()
-    assert row is not None, "the row was inserted in this transaction"
-    position = Cursor(row[2], row[3], row[4], row[5]) if row[2] is not None else None
-    return StoredFolder(row[0], row[1], position, Method(row[6]) if row[6] else None, row[7], row[8])
+    found: dict[tuple[UUID, str], tuple[StoredFolder, Contents]] = {}
+    for account_id, folder_id, name, uidvalidity, *rest, present, vanished, skipped, former in await cursor.fetchall():
+        uidnext, highestmodseq, backfill_below, demoted, resyncs, total = rest
+        position = Cursor(uidvalidity, uidnext, highestmodseq, backfill_below) if uidvalidity is not None else None
+        folder = StoredFolder(folder_id, name, position, Method(demoted) if demoted else None, resyncs, total)
+        counted = max(present, skipped) <= COUNTED
+        contents = Contents(
+            present - vanished + skipped if counted else None, bool(vanished) or present > COUNTED, former
+        )
+        found[account_id, name] = folder, contents
+    return [found.get(place) for place in places]
+
+
+async def make_folders(
+    conn: Conn,
+    places: Sequence[tuple[UUID, str]],
+    locked: Locked = Locked.WAIT,  # noqa: ARG001 - of a `Write`; nobody else makes an account's folders
+) -> list[None]:
+    """The rows of folders, where there are none."""
+    await conn.execute(
+        "INSERT INTO folders (account_id, name) SELECT * FROM unnest(%s::uuid[], %s::text[])"
+        " ON CONFLICT (account_id, name) DO NOTHING",
+        ([account_id for account_id, _ in places], [name for _, name in places]),
+    )
+    return [None] * len(places)
 
 
 async def save_cursor(conn: Conn, folder_id: int, cursor: Cursor) -> None:
@@ -68,13 +116,32 @@ async def add_progress(conn: Conn, folder_id: int, messages: int, size: int) -> 
     )
 
 
-async def mark_synced(conn: Conn, folder_id: int, method: Method, *, settled: bool) -> None:
-    """The folder was compared with the server and is equal; *settled* ends a row of UIDVALIDITY changes."""
-    await conn.execute(
-        "UPDATE folders SET synced_at = now(), method = %s, resyncs = CASE WHEN %s THEN 0 ELSE resyncs END,"
-        " messages_done = CASE WHEN backfill_below = 1 THEN messages_total ELSE messages_done END WHERE id = %s",
-        (method.value, settled, folder_id),
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A folder was compared with the server and is equal."""
+
+    folder_id: int
+    method: Method
+    settled: bool
+    """Whether that ends a row of UIDVALIDITY changes."""
+
+
+async def mark_synced(conn: Conn, folders: Sequence[Synced], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
+    """Say so of these folders."""
+    cursor = await conn.execute(
+        "UPDATE folders f SET synced_at = now(), method = g.method,"  # noqa: S608 - an enumeration's word
+        " resyncs = CASE WHEN g.settled THEN 0 ELSE f.resyncs END,"
+        " messages_done = CASE WHEN f.backfill_below = 1 THEN f.messages_total ELSE f.messages_done END"
+        " FROM (SELECT g.* FROM unnest(%s::bigint[], %s::text[], %s::bool[]) AS g (id, method, settled)"
+        f"  JOIN folders b ON b.id = g.id FOR NO KEY UPDATE OF b{locked}) AS g WHERE f.id = g.id RETURNING f.id",
+        (
+            [folder.folder_id for folder in folders],
+            [folder.method.value for folder in folders],
+            [folder.settled for folder in folders],
+        ),
     )
+    written = {row[0] for row in await cursor.fetchall()}
+    return [None if folder.folder_id in written else Left.OUT for folder in folders]
 
 
 async def demote(conn: Conn, folder_id: int, to: Method, reason: str) -> None:

@@ -67,12 +67,22 @@ async def count_in(conn: Conn, folder_id: int, ranges: Sequence[range]) -> int:
     return int((await cursor.fetchone() or (0,))[0])
 
 
-async def live_count(conn: Conn, folder_id: int) -> int:
-    """How many messages the folder holds in the store."""
+async def held_count(conn: Conn, folder_id: int) -> int:
+    """How many of the server's messages the store accounts for: those it holds, and those that could not be read."""
     cursor = await conn.execute(
-        "SELECT count(*) FROM placements WHERE folder_id = %s AND vanished_at IS NULL", (folder_id,)
+        "SELECT (SELECT count(*) FROM placements WHERE folder_id = %(id)s AND vanished_at IS NULL)"
+        " + (SELECT count(*) FROM skipped_messages WHERE folder_id = %(id)s)",
+        {"id": folder_id},
     )
     return int((await cursor.fetchone() or (0,))[0])
+
+
+async def any_vanished(conn: Conn, folder_id: int) -> bool:
+    """Whether placements wait for the end of their grace."""
+    cursor = await conn.execute(
+        "SELECT EXISTS (SELECT FROM placements WHERE folder_id = %s AND vanished_at IS NOT NULL)", (folder_id,)
+    )
+    return bool((await cursor.fetchone() or (False,))[0])
 
 
 async def live_uids(conn: Conn, folder_id: int) -> array[int]:

@@ -7,6 +7,7 @@
 
     database, gate, pool          the way in: the gate, and the connections behind it
     transaction, fence, faults    time limits; proof of ownership; which errors mean that the server is away
+    together                      small work of many accounts in one transaction
     connection, waiting           psycopg's driver on Trio, and how it waits for a socket
     conninfo, migrate             connection strings completed; numbered SQL files
     embedded, cluster, places     the server as a child; its data directory; where its sockets and files may lie

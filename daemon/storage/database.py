@@ -32,6 +32,7 @@ from .faults import DatabaseAway, away_in, is_conflict, is_slow
 from .fence import fence
 from .gate import NOT_ASKED, Gate
 from .pool import Pool, PoolStatistics, check
+from .together import Together
 from .transaction import Limits, Progress, begin
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Database:
         self._transactions = 0
         self._conflicts = 0
         self._random = random.SystemRandom()
+        self.together = Together(self)
+        """Small work of many accounts in one transaction."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,6 +1,6 @@
 """What hostile servers and a slow database must not make of an account: parked, lost, or tried without end."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -163,11 +163,11 @@ async def test_credentials_that_come_while_the_row_is_read_are_not_missed(
     claim = await add_account(db, mail_user.name, dovecot.imaps_port, "wrong")
     original, read, go_on = accounts_store.load, trio.Event(), trio.Event()
 
-    async def load(conn: Conn, account_id: UUID) -> accounts_store.AccountRow | None:
-        row = await original(conn, account_id)
+    async def load(conn: Conn, ids: Sequence[UUID]) -> list[accounts_store.AccountRow | None]:
+        rows = await original(conn, ids)
         read.set()
         await go_on.wait()
-        return row
+        return rows
 
     monkeypatch.setattr(accounts_store, "load", load)
     async with running(make_runtime(db, authority, dovecot.imaps_port), claim) as tree:
@@ -283,7 +283,7 @@ class Control:
 async def crowded_actor(db: Database, filler: Command) -> AsyncIterator[tuple[AccountActor, Control, trio.Nursery]]:
     """An actor whose mailbox is full of one command; it runs once the block starts it."""
     claim = await add_account(db, "u@a.test", 993, "pw")
-    row = await db.run(lambda conn: accounts_store.load(conn, claim.account_id))
+    (row,) = await db.run(lambda conn: accounts_store.load(conn, [claim.account_id]))
     assert row is not None
     control = Control()
     actor = AccountActor(Store(db, claim), row, control=control, logged_in=lambda: None)
