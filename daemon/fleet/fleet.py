@@ -33,7 +33,7 @@ from daemon.account.tree import AccountTree, Runtime
 from daemon.errors import Fault
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
-from daemon.storage.fence import Claim, ClaimLost, fence
+from daemon.storage.fence import ClaimLost, fence
 from supervisor import ChildExists, DynamicSupervisor, NoSuchChild, Report, TooManyChildren
 
 from . import claims_store
@@ -102,6 +102,7 @@ class Fleet:
         self._joined = trio.Event()
         self._next_tidy = 0.0
         self._rounds = self._claimed = self._lost = 0
+        self._mark: claims_store.Mark | None = None  # of what was reconciled last; None when there is more to do
         self._round_at = math.inf  # none is due before the node has joined
 
     def nudge(self) -> None:
@@ -125,6 +126,7 @@ class Fleet:
     async def run_accounts(self, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED) -> None:
         """The dynamic supervisor of the accounts."""
         self._trees.clear()
+        self._mark = None
         await self._dynamic.run(task_status=task_status)
 
     def stop_accounts(self) -> None:
@@ -179,14 +181,13 @@ class Fleet:
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY_EVERY
             await self._database.run(claims_store.tidy)
-        requests = await self._database.run(partial(claims_store.commands, node_id=self.node))
-        view = await self._database.run(claims_store.view)
+        requests, view, mark = await self._database.run(self._look)
         share = fair_share(view.accounts, view.capacities, self._capacity)
         room = min(share - self._staying, CLAIM_AT_ONCE)
         if room > 0:
             await self._claim(room)
-        owned = {c.account_id: c for c in await self._database.run(partial(claims_store.owned, node_id=self.node))}
-        self._reconcile(owned)
+        if mark != self._mark:
+            await self._reconcile()
         self._deliver(requests)
         if requests:
             await self._database.run(partial(claims_store.forget, requests=[request.id for request in requests]))
@@ -202,6 +203,14 @@ class Fleet:
         """Trees that are not being stopped: one that is slow to end takes nobody else's place."""
         return len(self._trees) - len(self._stopping)
 
+    async def _look(self, conn: Conn) -> tuple[list[Request], claims_store.FleetView, claims_store.Mark]:
+        """What is asked, what there is, and whether what is ours has changed: all that a quiet round reads.
+
+        The requests first: an account is to be read as its owner's request left it, or later.
+        """
+        requests = await claims_store.commands(conn, self.node)
+        return requests, await claims_store.view(conn), await claims_store.mark(conn, self.node)
+
     async def _claim(self, room: int) -> None:
         # After an outage of the database every node looks dead until it has had time to say that it lives.
         steady = self._database.statistics().since > self._ttl
@@ -209,6 +218,7 @@ class Fleet:
         won = await self._database.run(claim)
         self._claimed += len(won)
         if won:
+            self._mark = None
             log.info("fleet.claimed", accounts=len(won))
         if len(won) == CLAIM_AT_ONCE:
             self.nudge()  # there may be more
@@ -218,20 +228,28 @@ class Fleet:
             conn, self.node, name=self._name, version=self._version, capacity=self._capacity, ttl=self._ttl
         )
 
-    def _reconcile(self, owned: Mapping[UUID, Claim]) -> None:
+    async def _reconcile(self) -> None:
+        """Start what we have, stop what we have not.  What cannot be done now leaves no mark: the next round tries."""
+        found = await self._database.run(partial(claims_store.owned, node_id=self.node))
+        self._mark = found.mark
+        owned = {claim.account_id: claim for claim in found.claims}
         for tree in list(self._trees.values()):
             if owned.get(tree.account_id) != tree.claim:
                 self._begin_stop(tree, released=tree.account_id not in owned)
         for account_id, claim in owned.items():
-            if account_id not in self._trees and self._staying < self._capacity:
-                self._start(AccountTree(self._runtime, claim))
+            if account_id not in self._trees:
+                if self._staying < self._capacity:
+                    self._start(AccountTree(self._runtime, claim))
+                else:
+                    self._mark = None
 
     def _start(self, tree: AccountTree) -> None:
         try:
             self._dynamic.start_child(tree.spec())
         except (ChildExists, TooManyChildren) as exc:
             log.warning("fleet.start_postponed", account=str(tree.account_id), reason=str(exc))
-            return  # the next round tries again
+            self._mark = None  # the next round tries again
+            return
         self._trees[tree.account_id] = tree
 
     def _begin_stop(self, tree: AccountTree, *, released: bool) -> None:
@@ -252,6 +270,7 @@ class Fleet:
             self._stopping.discard(tree.account_id)
             if self._trees.get(tree.account_id) is tree:
                 del self._trees[tree.account_id]
+            self._mark = None
         self.nudge()
 
     async def _release(self, tree: AccountTree) -> None:
@@ -286,4 +305,5 @@ class Fleet:
         tree = self._trees.get(account_id)
         if tree is not None and tree.ended and not tree.parked and account_id not in self._stopping:
             del self._trees[account_id]
+            self._mark = None
             self.nudge()

@@ -42,7 +42,10 @@ async def claim(db: Database, node_id: UUID, limit: int = 100) -> list[Claim]:
 
 
 async def owned(db: Database, node_id: UUID) -> list[Claim]:
-    return await db.run(lambda conn: claims_store.owned(conn, node_id))
+    found = await db.run(lambda conn: claims_store.owned(conn, node_id))
+    assert found.mark == await db.run(lambda conn: claims_store.mark(conn, node_id))
+    assert found.mark[0] == len(found.claims)
+    return list(found.claims)
 
 
 def nothing() -> Callable[[Conn], Awaitable[Any]]:

@@ -9,9 +9,11 @@ import trio
 
 from daemon.account.pacing import Pacing
 from daemon.account.tree import Runtime
+from daemon.fleet import claims_store
 from daemon.fleet.fleet import Fleet
 from daemon.fleet.gauges import gauges
 from daemon.imap.folder_sync import FolderSync
+from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.mail import message
@@ -220,3 +222,42 @@ async def test_a_fleet_waits_while_the_host_is_silent_for_nobody_else(
 
 async def _say_nothing(stream: trio.SocketStream) -> None:
     await trio.sleep_forever()
+
+
+async def test_quiet_rounds_do_not_read_all_claims(
+    db: Database, runtime: Runtime, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand rows a second would be a tenth of a core; that something has changed is one number."""
+    ids = await add_accounts(db, dovecot, mail_user, 2)
+    original, reads = claims_store.owned, 0
+
+    async def owned(conn: Conn, node_id: UUID) -> claims_store.Owned:
+        nonlocal reads
+        reads += 1
+        return await original(conn, node_id)
+
+    monkeypatch.setattr(claims_store, "owned", owned)
+    async with fleet(runtime) as node:
+        await until(lambda: all_watching(db, 2))
+
+        async def quiet() -> bool:
+            rounds, before = node.statistics().rounds, reads
+            while node.statistics().rounds < rounds + 5:
+                node.nudge()
+                await trio.sleep(0.02)
+            return reads == before
+
+        assert await quiet()
+        await execute(db, "UPDATE accounts SET desired = 'paused' WHERE id = %s", ids[0])
+        await until(lambda: all_running(node, 1))
+        await until(quiet)
+        await execute(db, "UPDATE accounts SET desired = 'running' WHERE id = %s", ids[0])
+        await until(lambda: all_running(node, 2))
+        await execute(db, "UPDATE claims SET epoch = epoch + 1 WHERE account_id = %s", ids[1])
+        before = reads
+        await until(lambda: settled(db, node, reads > before))
+        await until(quiet)
+
+
+async def settled(db: Database, node: Fleet, noticed: bool) -> bool:
+    return noticed and await all_running(node, 2) and await all_watching(db, 2)

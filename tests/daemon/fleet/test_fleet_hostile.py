@@ -81,7 +81,7 @@ async def test_what_a_killed_predecessor_has_under_way_is_fenced(db: Database, r
         await until(lambda: one(db, "SELECT epoch = 2 FROM claims"))
         with pytest.raises(ClaimLost):
             await db.run(rename, claim=claim)
-        (now,) = await db.run(lambda conn: claims_store.owned(conn, claim.owner))
+        (now,) = (await db.run(lambda conn: claims_store.owned(conn, claim.owner))).claims
         assert (now.owner, now.epoch) == (claim.owner, claim.epoch + 1)
         await db.run(rename, claim=now)
         nursery.cancel_scope.cancel()
