@@ -2,7 +2,8 @@
 
 The rules are Supabase's own list (signature, `exp`, `iss`, `aud`) and one more: `role` must be `authenticated`, so that
 the project's anon and service keys, which are JWTs of the same issuer, are no sessions.  Nothing of `user_metadata` is
-believed, for the user writes it; their display name is taken from it as a name and nothing else.
+believed, for the user writes it; their display name is taken from it as a name and nothing else.  `iat` says when a
+token was made and forbids nothing (RFC 7519 section 4.1.6): a token that is not to be used yet says so in `nbf`.
 """
 
 from __future__ import annotations

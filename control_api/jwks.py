@@ -5,8 +5,13 @@ fresh set asks for one refetch, for the issuer may have rotated; strangers' toke
 once in `REFETCH_PAUSE`.  When the issuer does not answer, the last good set serves on for `LAST_GOOD`: an outage of the
 identity provider is not to sign everybody out, while a key revoked during it is not to live for ever.
 
-One fetch runs at a time (`_flight`); who comes meanwhile waits for it, at most `FETCH_TIMEOUT`, and takes its result.
-There is no background task: a caller that is cancelled while fetching leaves the flight to the next one.
+One fetch runs at a time (`_flight`); who comes meanwhile waits for it, at most `FETCH_TIMEOUT`, and takes its result;
+during an outage who names a key that is held does not wait.  There is no background task: the caller whose turn it is
+fetches for all, and a fetch that was begun is finished, shielded and bounded by `FETCH_TIMEOUT`, whether its caller is
+still there or not.  Otherwise strangers who send a token with a `kid` of their own and hang up could either make us ask
+as often as they like or, were that counted as an attempt, keep a new key from ever being fetched.
+
+A set in which no key can be used is a set all the same: an issuer who withdraws all keys means it.
 
 What fetches is `published`, which brings an HTTP client of 4 MiB: imported only where there is something to fetch.
 """
@@ -72,10 +77,13 @@ class PublishedKeys:
         """
         if kid is None:
             return None
-        if self._wanted(kid):
+        # During an outage one caller finds out whether it is over, and the others go on with what is held.
+        outage = self._failed and kid in self._keys and self._flight.locked()
+        if not outage and self._wanted(kid):
             async with self._flight:
                 if self._wanted(kid):  # the one before us may have brought it
-                    await self._refresh()
+                    with trio.CancelScope(shield=True):
+                        await self._refresh()
         if self._fetched_at is None or self._clock() - self._fetched_at > LAST_GOOD:
             raise KeysUnavailable("no key set")
         key = self._keys.get(kid)
@@ -110,8 +118,7 @@ class PublishedKeys:
         else:
             self._keys, self._failed, self._fetched_at = keys, False, self._clock()
             log.info("jwks.fetched", keys=len(keys))
-        # Stamped at the end: the pause is counted from when the issuer last failed to answer.  A cancelled fetch is
-        # no attempt, so that a caller who hangs up does not hold the others off.
+        # Stamped at the end: the pause is counted from when the issuer last failed to answer.
         self._attempted_at = self._clock()
 
 

@@ -6,7 +6,9 @@ used as an HMAC secret, and `none` is no algorithm at all (RFC 8725 sections 2.1
 compared with the key's own, never used to choose.
 
 The header is read here, strictly, before any key is looked for; PyJWT verifies the signature; `claims` judges what the
-signature vouches for.
+signature vouches for.  Both documents are UTF-8, name every member once and hold no NaN: what two readers could read in
+two ways is refused (RFC 7515 section 4, RFC 7519 section 4, RFC 8725 section 2.6).  A key or an address that a header
+brings (`jwk`, `jku`, `x5c`, `x5u`) is not looked at.
 """
 
 from __future__ import annotations
@@ -114,7 +116,7 @@ def _read_header(token: str) -> tuple[str, str | None]:
     if len(encoded) > MAX_HEADER:
         raise TokenRefused("header_too_long")
     try:
-        header = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+        header = _read_json(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
     except (ValueError, RecursionError):
         raise TokenRefused("malformed") from None
     # `crit` names extensions that must be understood (RFC 7515 section 4.1.11), and `b64` is one; we know none.
@@ -132,12 +134,28 @@ def _verified_claims(token: str, key: VerifyingKey) -> dict[str, object]:
     except jwt.PyJWTError:
         raise TokenRefused("signature") from None
     try:
-        claims = json.loads(payload)
+        claims = _read_json(payload)
     except (ValueError, RecursionError):
         raise TokenRefused("claims") from None
     if not isinstance(claims, dict):
         raise TokenRefused("claims")
     return claims
+
+
+def _read_json(data: bytes) -> object:
+    """A document that has one reading.  Raises ValueError or RecursionError for any other."""
+    return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a member is named twice")
+    return found
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
 
 
 def verifier_from(settings: Settings, session_secret: Secret | None) -> TokenVerifier:

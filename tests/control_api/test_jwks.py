@@ -96,12 +96,48 @@ async def test_one_fetch_serves_all_who_wait(autojump_clock, issuer, keys):
     assert trio.current_time() - began == pytest.approx(3.0)
 
 
-async def test_a_cancelled_fetch_is_no_attempt(autojump_clock, issuer, keys):
+async def test_a_fetch_outlives_who_began_it(autojump_clock, issuer, keys):
+    """Who hangs up neither holds the others off nor makes us ask again."""
     issuer.delay = 3.0
     with trio.move_on_after(1.0):
         await keys.find(issuer.kid)
     assert await keys.find(issuer.kid)
+    assert issuer.fetches == 1
+
+
+async def test_strangers_who_hang_up_make_one_fetch(autojump_clock, issuer, keys):
+    await keys.find(issuer.kid)
+    await trio.sleep(REFETCH_PAUSE)
+    issuer.delay = 3.0
+    began = trio.current_time()
+    for number in range(50):
+        with trio.move_on_after(0.1):
+            await keys.find(f"stranger-{number}")
+    assert trio.current_time() - began < REFETCH_PAUSE
     assert issuer.fetches == 2
+    issuer.rotate()
+    await trio.sleep(REFETCH_PAUSE)
+    assert await keys.find(issuer.kid)          # nor do they keep a new key out
+
+
+async def test_during_an_outage_one_caller_waits_and_no_other(autojump_clock, issuer, keys):
+    await keys.find(issuer.kid)
+    issuer.down = True
+    await trio.sleep(LIFETIME)
+    await keys.find(issuer.kid)
+    await trio.sleep(REFETCH_PAUSE)
+    issuer.delay = 3.0
+    took = []
+
+    async def ask():
+        began = trio.current_time()
+        assert await keys.find(issuer.kid)
+        took.append(trio.current_time() - began)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+    assert sorted(took) == [0.0] * 19 + [pytest.approx(3.0)]
 
 
 async def test_without_a_set_nothing_can_be_said(autojump_clock, issuer, keys):
