@@ -37,7 +37,11 @@ PROOF_MARGIN: Final = 90.0
 when the folder is large or the machine is busy."""
 
 RENEWAL_JITTER: Final = 0.1
-"""Share by which renewals are shortened at random: ten thousand accounts started together must not renew together."""
+"""Share by which renewals are shortened at random."""
+
+FIRST_JITTER: Final = 0.8
+"""Likewise for the first renewal of a session: ten thousand accounts started together must not renew together.  With
+the usual tenth they would all come within a minute, and so again and again for an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class SyncChild:
             large_bodies=self._pacing.large_bodies,
             turns=self._pacing.first_syncs,
         )
-        ready = False
+        jitter, ready = FIRST_JITTER, False
         while True:
             requested, self._requested = self._requested, False
             began = trio.current_time()
@@ -141,16 +145,17 @@ class SyncChild:
             if not ready:
                 ready = True
                 task_status.started()
-            await self._watch(session, sync, proof)
+            await self._watch(session, sync, proof, jitter)
+            jitter = RENEWAL_JITTER
 
     def _period(self, session: Session) -> float:
         return self._config.idle_renewal if session.can_idle else self._config.poll
 
-    async def _watch(self, session: Session, sync: FolderSync, proof: float) -> None:
+    async def _watch(self, session: Session, sync: FolderSync, proof: float, jitter: float) -> None:
         """Wait for news and store them, until the renewal is due or a comparison was asked for."""
         period = self._period(session)
         # Pacing, not cryptography.
-        until = trio.current_time() + period * random.uniform(1 - RENEWAL_JITTER, 1.0)  # noqa: S311
+        until = trio.current_time() + period * random.uniform(1 - jitter, 1.0)  # noqa: S311
         while not self._requested and (left := until - trio.current_time()) > 0:
             if session.can_idle:
                 news = await session.idle(left)

@@ -166,6 +166,24 @@ async def test_a_renewal_finds_what_no_push_told(
         await until(lambda: has(db, claim.account_id, 1))
 
 
+async def test_sessions_begun_together_do_not_renew_together(
+    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
+    shares: list[tuple[float, float]] = []
+
+    def uniform(least: float, most: float) -> float:
+        shares.append((least, most))
+        return least
+
+    monkeypatch.setattr(sync_module.random, "uniform", uniform)
+    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=0.5), claim):
+        with trio.fail_after(30):
+            while len(shares) < 3:
+                await trio.sleep(0.02)
+    assert [round(least, 3) for least, _ in shares[:3]] == [0.2, 0.9, 0.9]
+
+
 async def test_a_bug_parks_its_own_account_only(
     db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
