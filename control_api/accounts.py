@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from daemon.account.listing import Form
+from daemon.account.views import AccountView
 
 from .answers import Account, AccountDetail, Accounts, Connected, ConnectedAccount, Done, OneAccount
 from .operation import Call, Operation
@@ -15,11 +18,22 @@ _ITEM = "/mail/accounts/{account_id}"
 _NOT_FOUND = "There is no such account, or it is not yours: which of the two is never told."
 
 
+def _account(view: AccountView) -> bytes:
+    return Account.of(view).model_dump_json().encode()
+
+
+def _accounts(shown: Iterable[bytes]) -> bytes:
+    """The document of `Accounts`, from its members' own documents."""
+    before, _, after = Accounts(accounts=[]).model_dump_json().encode().partition(b"[")
+    return b"".join((before, b"[", b",".join(shown), after))
+
+
 def operations(service: AccountsService) -> Sequence[Operation]:
     """The operations of this resource."""
+    listing = service.listing(Form(_account, _accounts))
 
-    async def list_accounts(call: Call) -> Accounts:
-        return Accounts(accounts=[Account.of(view) for view in await service.list_accounts(call.user)])
+    async def list_accounts(call: Call) -> bytes:
+        return await listing.show(call.user.id)
 
     async def connect_account(call: Call) -> Connected:
         view = await service.connect(call.user, call.body_as(ConnectBody).to_request())

@@ -72,7 +72,7 @@ class ControlApi(BoundedApp):
                 body = await self._body(operation)
                 await self._accounts.remember(user)
                 answer = await operation.handle(Call(user, ids, body))
-            return json_response(answer.model_dump_json().encode())
+            return json_response(answer if isinstance(answer, bytes) else answer.model_dump_json().encode())
 
         return view
 

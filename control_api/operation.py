@@ -46,7 +46,8 @@ class Operation:
     name: str
     summary: str
     tag: str
-    handle: Callable[[Call], Awaitable[BaseModel]]
+    handle: Callable[[Call], Awaitable[BaseModel | bytes]]
+    """Gives the answer, or its JSON document where that is kept made."""
     answer: type[BaseModel]
     body: type[BaseModel] | None = None
     body_required: bool = True

@@ -10,8 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from daemon.account.listing import Form
 from daemon.account.views import AccountView, ConnectRequest, SyncOverview, SyncRun
 from daemon.identity import User
+
+
+class Listing(Protocol):
+    """Lists of accounts, each as one of the callers may see it."""
+
+    async def show(self, user_id: str, /) -> bytes:
+        """The user's list in its form, as it is now."""
+        ...
 
 
 class AccountsService(Protocol):
@@ -25,8 +34,8 @@ class AccountsService(Protocol):
         """Note that this user called: an upsert, cheap when nothing changed."""
         ...
 
-    async def list_accounts(self, user: User) -> Sequence[AccountView]:
-        """The accounts the caller owns or shares."""
+    def listing(self, form: Form) -> Listing:
+        """The accounts that callers own or share, in a form: asked for once, when the API is made."""
         ...
 
     async def get_account(self, user: User, account_id: UUID) -> AccountView:

@@ -5,7 +5,7 @@ Whoever may not see an account gets no row, so nobody can tell "not yours" from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -16,11 +16,18 @@ from daemon.network import Endpoint, Security
 from daemon.storage.connection import Conn
 
 from .states import State
-from .status import Facts, sync_status
+from .status import Facts, holds_until, sync_status
 from .views import AccountView, FolderProgress, SyncOverview
 
+VIEW_COLUMNS = (
+    "a.id, a.email, a.name, a.imap_host, a.imap_port, a.imap_security, a.smtp_host, a.smtp_port, a.smtp_security,"
+    " a.is_default, a.created_at, a.desired, a.state, a.state_reason, a.state_code, a.first_synced_at,"
+    " a.last_synced_at, a.last_contact_at, a.trouble_since, a.proof_until, a.retry_at, x.role AS access"
+)
+"""What `view_of` needs, of an account `a` and a row `x` of account_access; with `now() AS now` beside it."""
+
 _VIEW = (
-    "SELECT a.*, x.role AS access, now() AS now FROM accounts a"
+    f"SELECT {VIEW_COLUMNS}, now() AS now FROM accounts a"  # noqa: S608 - columns of this module
     " JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s WHERE a.desired <> 'removed'"
 )
 
@@ -29,7 +36,7 @@ async def list_views(conn: Conn, user_id: str) -> list[AccountView]:
     """The accounts that a user may see, oldest first."""
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(f"{_VIEW} ORDER BY a.created_at, a.id", {"user": user_id})
-        return [_view(row, ()) for row in await cursor.fetchall()]
+        return [view_of(row) for row in await cursor.fetchall()]
 
 
 async def get_view(conn: Conn, user_id: str, account_id: UUID) -> AccountView | None:
@@ -45,11 +52,11 @@ async def get_view(conn: Conn, user_id: str, account_id: UUID) -> AccountView | 
             " method FROM folders WHERE account_id = %s ORDER BY name",
             (account_id,),
         )
-        return _view(row, tuple(await folders.fetchall()))
+        return view_of(row, tuple(await folders.fetchall()))
 
 
-def _view(row: dict[str, object], folders: tuple[FolderProgress, ...]) -> AccountView:
-    get: dict[str, object] = row
+def view_of(get: Mapping[str, object], folders: tuple[FolderProgress, ...] = ()) -> AccountView:
+    """An account from `VIEW_COLUMNS` and `now`."""
     facts = Facts(
         desired=get["desired"],  # type: ignore[arg-type]  # constrained by the schema, as are those below
         state=State(str(get["state"])),
@@ -60,7 +67,7 @@ def _view(row: dict[str, object], folders: tuple[FolderProgress, ...]) -> Accoun
     now = _time(get["now"])
     assert now is not None, "the database has a clock"
     return AccountView(
-        id=UUID(str(get["id"])),
+        id=get["id"],  # type: ignore[arg-type]  # a uuid in the schema
         email=str(get["email"]),
         name=str(get["name"]),
         imap=_endpoint(get, "imap"),
@@ -77,10 +84,11 @@ def _view(row: dict[str, object], folders: tuple[FolderProgress, ...]) -> Accoun
         last_contact_at=_time(get["last_contact_at"]),
         retry_at=_time(get["retry_at"]) if facts.state is State.RETRYING else None,
         folders=folders,
+        status_until=holds_until(facts, now),
     )
 
 
-def _endpoint(row: dict[str, object], service: str) -> Endpoint:
+def _endpoint(row: Mapping[str, object], service: str) -> Endpoint:
     port = row[f"{service}_port"]
     assert isinstance(port, int), "constrained by the schema"
     return Endpoint(str(row[f"{service}_host"]), port, Security(str(row[f"{service}_security"])))

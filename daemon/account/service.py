@@ -34,6 +34,7 @@ from daemon.vault import Vault
 
 from . import access_store
 from .access_store import NewAccount, SyncRequest
+from .listing import Form, Listing
 from .views import (
     AccountNotFound,
     AccountView,
@@ -64,6 +65,9 @@ SYNC_WAIT: Final = 10.0
 
 SYNC_LOOK: Final = 0.1
 """Seconds between looks whether the run is done: it may be another node's."""
+
+READ_AGAIN: Final = 0.1
+"""Seconds until a statement is tried again whose connection was lost: the next one may be alive."""
 
 REMEMBER: Final = 10_000
 """Callers remembered as stored, so that a request is not a write; beyond it all are forgotten and stored again."""
@@ -120,6 +124,20 @@ class AccountService:
             return await self._database.run(work, patience=PATIENCE)
         raise DatabaseAway("the database did not answer in the time of a request")
 
+    async def _read(self, work: Callable[[Conn], Awaitable[T]]) -> T:
+        """One statement outside any transaction; DatabaseAway when it is away for longer than a request waits."""
+        if not self._migrated():
+            raise DatabaseAway("the schema has not been brought up to date yet")
+        with trio.move_on_after(PATIENCE):  # cancels it on the server as well
+            while True:
+                await self._database.wait_ready()
+                try:
+                    async with self._database.connection() as conn:
+                        return await work(conn)
+                except DatabaseAway:
+                    await trio.sleep(READ_AGAIN)
+        raise DatabaseAway("the database did not answer in the time of a request")
+
     async def remember(self, user: User) -> None:
         """Store who called, when that is news."""
         if self._remembered.get(user.id) == user:
@@ -132,6 +150,10 @@ class AccountService:
     async def list_accounts(self, user: User) -> Sequence[AccountView]:
         """The accounts the caller may see."""
         return await self._run(partial(access_store.list_views, user_id=user.id))
+
+    def listing(self, form: Form) -> Listing:
+        """The accounts that callers may see, kept in a form and brought up to date at each call."""
+        return Listing(self._read, form)
 
     async def get_account(self, user: User, account_id: UUID) -> AccountView:
         """One account with its folders.

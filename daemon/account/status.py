@@ -44,3 +44,22 @@ def sync_status(facts: Facts, now: datetime) -> SyncStatus:
     if facts.state is State.SYNCING:
         return "syncing"
     return "syncing" if facts.first_synced else "pending"
+
+
+def holds_until(facts: Facts, now: datetime) -> datetime | None:
+    """Until when the status of `now` holds while nothing is stored; None: for ever.
+
+    A proof that is over answers with its end, which is past: the next word of the server may renew it at any time.
+    Whoever keeps a status looks again once this moment is over; a proof that grows meanwhile makes it hold longer, and
+    everything else that the status depends on is told to readers of lists by a trigger (migration 0002).
+    """
+    if facts.desired != "running" or facts.state is State.PARKED:
+        return None
+    if facts.trouble_since is not None and now - facts.trouble_since > PATIENCE:
+        return None
+    error_at = None if facts.trouble_since is None else facts.trouble_since + PATIENCE
+    if facts.state is not State.WATCHING:
+        return error_at
+    if facts.proof_until is None:
+        return None
+    return facts.proof_until if error_at is None else min(error_at, facts.proof_until)

@@ -70,6 +70,8 @@ class AccountView:
     retry_at: datetime | None
     folders: tuple[FolderProgress, ...] = ()
     """Filled for one account, empty in a list."""
+    status_until: datetime | None = None
+    """When `sync_status` is to be judged again although nothing changed; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

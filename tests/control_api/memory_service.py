@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import trio
 
+from daemon.account.listing import Form
 from daemon.account.views import (
     AccountNotFound,
     AccountView,
@@ -39,7 +40,7 @@ class MemoryService:
     most_under_way: int = 0
     cancelled: int = 0
 
-    async def _work(self):
+    async def work(self):
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
@@ -53,7 +54,10 @@ class MemoryService:
             raise self.failure
 
     def _own(self, user):
-        return [view for owner, view in self.accounts.values() if owner == user.id]
+        return self.own(user.id)
+
+    def own(self, user_id):
+        return [view for owner, view in self.accounts.values() if owner == user_id]
 
     def _find(self, user, account_id):
         owner, view = self.accounts.get(account_id, (None, None))
@@ -64,18 +68,17 @@ class MemoryService:
     async def remember(self, user):
         self.remembered.append(user)
 
-    async def list_accounts(self, user):
-        await self._work()
-        return self._own(user)
+    def listing(self, form):
+        return MemoryListing(self, form)
 
     async def get_account(self, user, account_id):
-        await self._work()
+        await self.work()
         view = self._find(user, account_id)
         return replace(view, folders=(FolderProgress("INBOX", 10, 4, 4096, False, "qresync"),))
 
     async def connect(self, user, request):
         self.requests.append(request)
-        await self._work()
+        await self.work()
         if any(normalise_email(view.email) == normalise_email(request.email) for view in self._own(user)):
             raise AlreadyConnected
         if self.quota is not None and len(self._own(user)) >= self.quota:
@@ -93,20 +96,30 @@ class MemoryService:
         return view
 
     async def disconnect(self, user, account_id):
-        await self._work()
+        await self.work()
         view = self._find(user, account_id)
         if view.is_default and self.campaigns:
             raise CampaignsActive
         del self.accounts[account_id]
 
     async def sync_overview(self, user):
-        await self._work()
+        await self.work()
         return [SyncOverview(view.id, view.email, view.last_synced_at, "syncing", 0) for view in self._own(user)]
 
     async def sync_now(self, user, account_id):
-        await self._work()
+        await self.work()
         own = self._own(user)
         if account_id is None and own:
             account_id = own[0].id
         view = self._find(user, account_id)
         return SyncRun(view.id, "queued", 3, SYNCED_AT)
+
+
+@dataclass
+class MemoryListing:
+    service: MemoryService
+    form: Form
+
+    async def show(self, user_id):
+        await self.service.work()
+        return self.form.whole(self.form.account(view) for view in self.service.own(user_id))
