@@ -25,16 +25,20 @@ from .turns import Turns
 T = TypeVar("T")
 
 LARGE_BODIES: Final = 2
-"""Large bodies in memory at once, over all accounts: each may have the `sync.max_body` bytes that are allowed."""
+LARGE: Final = 20.0
+MOST_LARGE_BODIES: Final = 12
+"""Large bodies at once, over all accounts: each may have the `sync.max_body` bytes that are allowed.  A turn counts for
+LARGE seconds, for servers that drip must not hold it for minutes; with those the bodies in memory are the most."""
 
 SLOW: Final = 2.0
 """Seconds after which an attempt waits for its server rather than for our processor: a login over TLS costs 3 ms of it
 and a few round trips."""
 
 
-BULK: Final = 60.0
+BULK: Final = 5.0
+MOST_BULK: Final = 8
 """Seconds that an account's turn to fetch in bulk counts: its server sends some thousand messages meanwhile, or it is
-so slow that it costs us little."""
+so slow that it costs us little; and how many times the number of turns may be at it, for each holds two batches."""
 
 
 LOOK_AGAIN: Final = 0.5
@@ -87,8 +91,8 @@ class Pacing:
         self._per_host = starting_per_host
         self._hosts: dict[Hashable, _Host] = {}
         self._sweep_at = SWEEP
-        self.first_syncs = Turns(first_syncs, BULK)
-        self.large_bodies = trio.Semaphore(LARGE_BODIES)
+        self.first_syncs = Turns(first_syncs, BULK, most=MOST_BULK * first_syncs)
+        self.large_bodies = Turns(LARGE_BODIES, LARGE, most=MOST_LARGE_BODIES)
 
     @asynccontextmanager
     async def paced(

@@ -29,6 +29,8 @@ from daemon.vault.secret import Secret
 
 from .commands import Attempting, CaughtUp, Command, LoggedIn
 from .pacing import Pacing
+from .rounds import Rounds
+from .turns import Turn
 
 INBOX: Final = "INBOX"
 
@@ -65,7 +67,9 @@ class Mailbox:
 class SyncChild:
     """Runs one account's session; `request` makes it compare again now."""
 
-    __slots__ = ("_config", "_dialer", "_mailbox", "_pacing", "_requested", "_session", "_store", "_tell", "_wake")
+    __slots__ = (
+        "_config", "_dialer", "_mailbox", "_pacing", "_requested", "_rounds", "_session", "_store", "_tell", "_wake",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -127,9 +131,10 @@ class SyncChild:
             record,
             self._config.folder,
             verify=lambda: self._opened(mailbox),
-            large_bodies=self._pacing.large_bodies,
+            large_bodies=Turn(self._pacing.large_bodies),
             turns=self._pacing.first_syncs,
         )
+        self._rounds = Rounds()
         jitter, ready = FIRST_JITTER, False
         while True:
             requested, self._requested = self._requested, False
@@ -164,8 +169,11 @@ class SyncChild:
                 await session.noop()
                 news = session.take_news()
             if news:
+                if (pause := self._rounds.due_in()) > 0:
+                    await self._sleep(pause)
                 tally = Tally()
                 await sync.take(news, tally)
+                self._rounds.done(tally)
                 if session.can_idle:
                     metrics.push_seconds.observe(trio.current_time() - session.news_at)
                 left = max(0.0, until - trio.current_time())

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
+from types import TracebackType
 
 import trio
 
 
 class Turns:
-    """At most `limit` turns of less than `lent` seconds at once."""
+    """At most `limit` turns of less than `lent` seconds at once, and at most `most` inside."""
 
-    def __init__(self, limit: int, lent: float) -> None:
+    def __init__(self, limit: int, lent: float, most: float = inf) -> None:
         self._limit = limit
         self._lent = lent
+        self._most = most
         self._queue = trio.Lock()  # first come, first served; only the first looks at the turns
         self._begun: deque[float] = deque()
         self._ended = trio.Event()
@@ -29,15 +32,16 @@ class Turns:
     async def __call__(self) -> AsyncIterator[None]:
         """Wait for a turn, and have it until the block ends or its time is over."""
         async with self._queue:
-            while len(self._begun) >= self._limit:
-                with trio.move_on_at(self._begun[0] + self._lent):
+            while len(self._begun) >= self._limit or self.taken >= self._most:
+                lent_until = self._begun[0] + self._lent if len(self._begun) >= self._limit else inf
+                with trio.move_on_at(lent_until):
                     await self._ended.wait()
                 self._ended = trio.Event()
                 while self._begun and self._begun[0] + self._lent <= trio.current_time():
                     self._begun.popleft()
             begun = trio.current_time()
             self._begun.append(begun)
-        self.taken += 1
+            self.taken += 1
         try:
             yield
         finally:
@@ -45,3 +49,21 @@ class Turns:
             if begun in self._begun:
                 self._begun.remove(begun)
             self._ended.set()
+
+
+class Turn:
+    """Turns for one task that takes them again and again: each `async with` is one."""
+
+    __slots__ = ("_turn", "_turns")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    async def __aenter__(self) -> None:
+        self._turn = self._turns()
+        await self._turn.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._turn.__aexit__(kind, exc, trace)

@@ -20,6 +20,7 @@ from daemon.errors import Fault, FaultKind
 
 from .capabilities import parse_capabilities
 from .faults import Phase, Refused, bye, telling
+from .lanes import Meter
 from .news import NewsBox
 from .parse import response_code
 from .responses import Response, read_response
@@ -98,7 +99,8 @@ class Conversation:
     """One connection to an IMAP server, for one task at a time."""
 
     __slots__ = (
-        "_capabilities_told", "_leaving", "_tag", "capabilities", "dirty", "malformed", "newsbox", "phase", "wire",
+        "_capabilities_told", "_leaving", "_tag", "capabilities", "dirty", "malformed", "meter", "newsbox", "phase",
+        "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire) -> None:
@@ -108,6 +110,8 @@ class Conversation:
         self.dirty = False
         self.phase = Phase.LOGIN
         self.malformed = 0
+        self.meter = Meter()
+        """Weighs what comes in, so that a server that sends much holds up no other's session."""
         self.newsbox = NewsBox()
         self._capabilities_told = False
         self._leaving = False
@@ -195,8 +199,13 @@ class Conversation:
         self.dirty = False
 
     async def read(self) -> Response:
-        """The next response, after what it says of the connection itself was noticed; a BYE raises its fault."""
+        """The next response, after what it says of the connection itself was noticed; a BYE raises its fault.
+
+        Sessions that read much take turns here; one that floods us ends (`Meter`).
+        """
         response = await read_response(self.wire)
+        if self.meter.note(response.size):
+            await self.meter.pause()
         kind = response.kind
         if kind in _STATUS:
             if response.text.startswith(b"["):

@@ -34,8 +34,11 @@ PIECE: Final = PART
 BATCH_BYTES: Final = 8 << 20
 """Bytes of bodies after which a batch is stored although its window goes on: two batches are held at most."""
 
-PIECE_WITHIN: Final = 120.0
-"""Seconds for one piece of a large body, 9 KB a second: a server that drips must not hold a place that others need."""
+PIECE_WITHIN: Final = 30.0
+"""Seconds for one piece of a large body, 35 KB a second: a server that drips must not hold a place that others need."""
+
+BODY_WITHIN: Final = 300.0
+"""Seconds for a whole large body, likewise; one that takes longer is kept without its body, as a too large one is."""
 
 DEPTH: Final = 3
 """FETCH commands in flight: with 50 ms of round trip, 2 give twice and 4 three times the speed of one."""
@@ -197,6 +200,7 @@ class Fetcher:
         pieces: list[bytes] = []
         size = 0
         async with self._large_bodies:
+            until = trio.current_time() + BODY_WITHIN
             while True:
                 section = b"BODY.PEEK[]<%d.%d>" % (size, PIECE)
                 piece = await self._piece(message.uid, section)
@@ -204,7 +208,7 @@ class Fetcher:
                     return (), ((message.uid, "the server did not give the whole message"),) if size else ()
                 pieces.append(piece)
                 size += len(piece)
-                if size > self._max_body:
+                if size > self._max_body or trio.current_time() > until:
                     return (_incoming(message, pieces[:1], too_large=True),), ()
                 if len(piece) < PIECE:
                     return (_incoming(message, pieces),), ()

@@ -28,6 +28,7 @@ MAX_MODSEQ: Final = (1 << 63) - 1
 """RFC 7162 section 3.1: a positive 63-bit value; 0 means that there is none."""
 _MAX_DEPTH: Final = 100  # of parentheses: a multipart nests two a level, and nobody's mail has fifty levels
 _MAX_DIGITS: Final = 19  # of 2**63 - 1
+_MAX_VALUES: Final = 20_000  # in a piece of text: what we ask for has a few dozen, and each holds up all other sessions
 
 # Linear by construction: an unterminated quote swallows the rest into the last group, a section `[...]` ends at the
 # next bracket of either kind, and the caller strips trailing spaces (which would be tried from each position).
@@ -63,6 +64,8 @@ def values(parts: Sequence[Part]) -> list[Value]:
     outer: list[list[Value]] = []
     for part in parts:
         text = part[0] if type(part) is tuple else cast(bytes, part)
+        if text.count(b" ") + text.count(b"(") + text.count(b")") > _MAX_VALUES:
+            raise Malformed("too many values")
         for paren, quoted, atom, bad in _TOKENS(text.rstrip(b" ")):
             if atom:
                 current.append(_atom(atom) if atom.isdigit() else None if atom == b"NIL" else atom)

@@ -21,7 +21,7 @@ from imapclient import imap_utf7
 
 from daemon.errors import Fault, FaultKind
 
-from .conversation import Argument, Conversation, checked, quoted
+from .conversation import Argument, Conversation, Sink, checked, quoted
 from .faults import Refused
 from .fetched import Fetched, fetched
 from .flights import Flights
@@ -128,7 +128,7 @@ class Session(Conversation):
         self.newsbox.forget_folder()
         self.newsbox.messages = 0
         self.selected = None  # RFC 9051 section 6.3.2: a failed SELECT leaves none
-        tagged = await self.command(b"EXAMINE" if read_only else b"SELECT", *arguments, sink=selecting.take)
+        tagged = await self._long(b"EXAMINE" if read_only else b"SELECT", *arguments, sink=selecting.take)
         self.selected = folder
         selected = selecting.done(tagged, read_only=read_only)
         self.newsbox.messages = selected.exists
@@ -252,6 +252,7 @@ class Session(Conversation):
         elif (more_than_flags and data.only_flags) or data.uid not in asked:
             self.newsbox.file_flags(data.uid, data.flags, data.modseq)
         else:
+            self.meter.wanted()
             return data
         return None
 
@@ -270,8 +271,16 @@ class Session(Conversation):
         found = Found()
         # ESEARCH answers in ranges: `1:250000` where SEARCH has a line of 1.7 MB.
         options = (b"RETURN", b"(ALL)") if self.capabilities & {b"ESEARCH", b"IMAP4REV2"} else ()
-        await self.command(b"UID SEARCH", *options, criteria, sink=found.take)
+        await self._long(b"UID SEARCH", *options, criteria, sink=found.take)
         return found.ascending()
+
+    async def _long(self, name: bytes, *arguments: Argument, sink: Sink) -> Response:
+        """A command whose answer may be long, and is no flood for that."""
+        self.meter.expect(long=True)
+        try:
+            return await self.command(name, *arguments, sink=sink)
+        finally:
+            self.meter.expect(long=False)
 
     # Waiting
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 MAX_LINE: Final = 1 << 20
 """Bytes of one line.  A VANISHED or SEARCH of 100,000 scattered UIDs has 0.7 MB; RFC 9051 names no limit."""
 
-MAX_LITERAL: Final = 64 << 20
-"""Bytes of one literal: above the 50 MiB at which providers end a message; larger bodies are asked for in parts."""
+MAX_LITERAL: Final = 4 << 20
+"""Bytes of one literal.  Bodies are asked for in pieces of 1 MiB, so nobody honest sends more; and what each of a
+thousand sessions may hold in memory at once is bounded by it."""
 
 CHUNK: Final = 1 << 15
 """Bytes of one read: also how much one session parses before another task has its turn (about 1 to 5 ms)."""

@@ -1,0 +1,141 @@
+"""Who may parse when: sessions that have much to read take turns, so that those that have little never wait for them.
+
+All sessions of a node share one event loop.  What a server sends is parsed without a pause for as long as it is here;
+fifty servers that send without end would be fifty such stretches between any two steps of a session that has one new
+message.  So reading is weighed (`weight`), a session that has read more than a little stops after each SLICE, and goes
+on when it is its turn:
+
+    asked     what was asked for, such as a first synchronisation: one slice a turn of the loop, first come first served
+    unasked   all else: likewise, and all of them together have no more than SHARE of the loop's time
+
+Slices are counted in units and not by the clock, so that a machine that is busy with other things does not change what
+is fair.
+
+What one server may send unasked at all is bounded besides: `BEARABLE` units, more while it answers what may have a long
+answer.  Beyond that it floods, and the session ends: whatever was true in it, the next one is told again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from daemon.errors import Fault, FaultKind
+
+from .allowance import Allowance
+
+UNIT: Final = 64
+"""Bytes that weigh as much as a response itself: one of our responses takes 4 us to parse, 64 bytes of it about 4 more
+where they are numbers or atoms, and none where they are a literal's; a bound may be too strict by that."""
+
+SECONDS: Final = 4e-6
+"""Of the loop's time that a unit takes, about."""
+
+SLICE: Final = 500
+"""Units parsed without a pause, 1 to 2 ms."""
+
+SHARE: Final = 0.15
+"""Of the loop's time that is spent on what nobody asked for."""
+
+LIGHT: Final = 2000.0
+LIGHT_RATE: Final = 500.0
+"""Units that a session may read at once, and a second, before it takes turns: a hundred messages' flags, or a few
+messages with their bodies."""
+
+
+BEARABLE: Final = 200_000.0
+BEARABLE_RATE: Final = 100.0
+"""Units that a server may send unasked at once, and a second: the new flags of a hundred thousand messages."""
+
+LONG_ANSWER: Final = 2_000_000.0
+"""Units of the answer to SELECT (with QRESYNC: all that changed) or SEARCH: a million messages' flags, or their UIDs in
+scattered numbers ten times over."""
+
+
+def weight(size: int) -> int:
+    """The units of a response of so many bytes."""
+    return 1 + size // UNIT
+
+
+class Lanes:
+    """Those of one event loop."""
+
+    def __init__(self) -> None:
+        self._asked = trio.Lock()
+        self._unasked = trio.Lock()
+        self._next_at = 0.0
+        self.held_back = 0
+        """Slices of what nobody asked for that have waited."""
+
+    async def asked(self) -> None:
+        """Wait for a turn to go on with what was asked for."""
+        async with self._asked:  # at least one turn of the loop, and one slice in each
+            pass
+
+    async def unasked(self, units: int) -> None:
+        """Wait for a turn to go on with what was not, after so many units of it."""
+        async with self._unasked:
+            self.held_back += 1
+            await trio.sleep_until(self._next_at)
+            self._next_at = trio.current_time() + units * SECONDS / SHARE
+
+
+class Meter:
+    """What one session has read."""
+
+    __slots__ = ("_bearable", "_last", "_light", "_units", "_wanted")
+
+    def __init__(self) -> None:
+        now = trio.current_time()
+        self._bearable = Allowance(BEARABLE, BEARABLE_RATE, now)
+        self._light = Allowance(LIGHT, LIGHT_RATE, now)
+        self._last = self._units = self._wanted = 0
+
+    def note(self, size: int) -> bool:
+        """A response of so many bytes came; whether `pause` is due before it is parsed."""
+        self._last = weight(size)
+        self._units += self._last
+        return self._units >= SLICE
+
+    def wanted(self) -> None:
+        """The last response is what was asked for."""
+        self._wanted += self._last
+
+    def expect(self, *, long: bool) -> None:
+        """A long answer is coming; or it has come."""
+        if long:
+            self._bearable.extend(LONG_ANSWER)
+        else:
+            self._bearable.end_extension()
+
+    async def pause(self) -> None:
+        """Let others go first, unless this session has read little.
+
+        Raises:
+            Fault: PROTOCOL, when the server sends more than can be borne of what nobody asked for.
+        """
+        units, unasked = self._units, max(0, self._units - self._wanted)
+        self._units = self._wanted = 0
+        now = trio.current_time()
+        if self._bearable.take(unasked, now):
+            raise Fault(FaultKind.PROTOCOL, "The mail server floods us with what nobody asked for.")
+        if not self._light.take(units, now):
+            return
+        if 2 * unasked > units:
+            await lanes().unasked(unasked)
+        else:
+            await lanes().asked()
+
+
+_lanes: Final[trio.lowlevel.RunVar[Lanes]] = trio.lowlevel.RunVar("daemon.imap.lanes")
+
+
+def lanes() -> Lanes:
+    """The lanes of this event loop."""
+    try:
+        return _lanes.get()
+    except LookupError:
+        made = Lanes()
+        _lanes.set(made)
+        return made
