@@ -38,10 +38,12 @@ class Report:
     problems: list[str] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
 
-    def problem(self, text: str) -> None:
-        """Something is not as it must be."""
+    def problem(self, text: str, *, cause: bool = False) -> None:
+        """Something is not as it must be; a cause is told before what it made."""
         self.counted["problems"] += 1
-        if len(self.problems) < MOST_PROBLEMS:
+        if cause:
+            self.problems.insert(0, text[:1000])
+        elif len(self.problems) < MOST_PROBLEMS:
             self.problems.append(text[:1000])
 
     def as_json(self) -> dict[str, Any]:

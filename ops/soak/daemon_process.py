@@ -64,8 +64,9 @@ MAX_METRICS: Final = 1 << 20
 
 _OPERATIONS: Final = re.compile(r"operations  (http://\S+/metrics)")
 _BUGS: Final = re.compile(r'"event": "(account\.bug|account\.internal_error|root\.child_failed)"')
-_OF_THE_WORLD: Final = ("ServerDied",)
-"""What may be in an error of the root without being a bug: we killed the database ourselves."""
+_OF_THE_WORLD: Final = ("ServerDied", "EmbeddedFailed: the server does not start")
+"""What may be in an error of the root without being a bug: we killed the database ourselves, be it while it started.
+One that never starts again shows in all accounts at the end."""
 
 
 class DaemonProcess:

@@ -221,8 +221,8 @@ async def _campaign(run: Run, imap: Endpoint) -> None:
         run.report.problem(f"the daemon ended with {code} after SIGTERM")
     if remains := await in_thread(daemon.remains):
         run.report.problem(f"processes remain: {remains}")
-    # In front: what they made of the accounts fills the rest of the report.
-    run.report.problems[:0] = [f"bug: {line}" for line in await in_thread(daemon.bugs)]
+    for line in await in_thread(daemon.bugs):
+        run.report.problem(f"bug: {line}", cause=True)
     drift, problems = grown(run.samples)
     for sentence in problems:
         run.report.problem(sentence)
