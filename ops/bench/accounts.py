@@ -46,6 +46,30 @@ async def claim(database: Database, account_id: UUID) -> Claim:
     return claimed
 
 
+async def ask_all(database: Database) -> None:
+    """Ask for a synchronisation of every account, as their owners would."""
+
+    async def work(conn: Conn) -> None:
+        await conn.execute("UPDATE accounts SET sync_requested_at = now()")
+        await conn.execute("INSERT INTO commands (account_id, kind) SELECT id, 'sync' FROM accounts")
+
+    await database.run(work)
+
+
+async def unserved(database: Database) -> int:
+    """Accounts whose synchronisation was asked for and has not ended yet."""
+
+    async def work(conn: Conn) -> int:
+        cursor = await conn.execute(
+            "SELECT count(*) FROM accounts WHERE sync_requested_at > coalesce(sync_served_at, '-infinity')"
+        )
+        row = await cursor.fetchone()
+        assert row is not None, "an aggregate gives one row"
+        return int(row[0])
+
+    return await database.run(work)
+
+
 async def _insert(
     conn: Conn, *, vault: Vault, some: Sequence[tuple[UUID, str]], imap: Endpoint, password: str, owner: str
 ) -> None:

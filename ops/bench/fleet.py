@@ -20,7 +20,7 @@ from ops.testservers.mail import messages
 
 from . import accounts as connected
 from .child import ask
-from .fleet_child import start_within
+from .fleet_child import RENEWAL, start_within
 from .place import Place, opened
 from .result import Row, Say, percentile
 
@@ -87,10 +87,11 @@ async def _measure(place: Place, users: list[str], parts: Sequence[str], *, quic
         "starting": STARTING,
         "idle_for": QUICK_IDLE_FOR if quick else IDLE_FOR,
         "deliveries": 0,
+        "renewals": False,
     }
     ask_child = partial(ask, "ops.bench.fleet_child", within=BESIDE_START + start_within(len(users)))
     say(f"{len(users)} accounts: first synchronisation, then idle")
-    first = await ask_child({**wanted, "kind": "fleet"})
+    first = await ask_child({**wanted, "kind": "fleet", "renewals": "idle_memory" in parts})
     say(f"{len(users)} bare sessions")
     bare = await ask_child({**wanted, "kind": "sessions"})
     rows: list[Row] = []
@@ -125,4 +126,6 @@ def _idle_rows(count: int, ours: dict[str, Any], bare: dict[str, Any]) -> list[R
         row(f"idle TLS account of {count}", ours["kib"], "KiB", bare["kib"], beside, ("<=", 64.0)),
         row(f"process with {count} accounts", ours["rss"] / 1024, "MiB", bare["rss"] / 1024, beside),
         row("idle processor share", 100 * ours["cpu"], "%", 100 * bare["cpu"], beside, ("<=", 2.0)),
+        row("processor time of one renewal", 1000 * ours["renewal"], "ms"),
+        row(f"share of {count} accounts' renewals", 100 * ours["renewal"] * count / RENEWAL, "%"),
     ]
