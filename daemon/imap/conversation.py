@@ -204,7 +204,8 @@ class Conversation:
         Sessions that read much take turns here; one that floods us ends (`Meter`).
         """
         response = await read_response(self.wire)
-        if self.meter.note(response.size):
+        text = len(response.text)
+        if self.meter.note(text, response.size - text):
             await self.meter.pause()
         kind = response.kind
         if kind in _STATUS:

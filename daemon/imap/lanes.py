@@ -25,9 +25,10 @@ from daemon.errors import Fault, FaultKind
 
 from .allowance import Allowance
 
-UNIT: Final = 64
-"""Bytes that weigh as much as a response itself: one of our responses takes 4 us to parse, 64 bytes of it about 4 more
-where they are numbers or atoms, and none where they are a literal's; a bound may be too strict by that."""
+UNIT: Final = 16
+LITERAL_UNIT: Final = 128
+"""Bytes of text, and of literals, that weigh as much as the least response: `* 5 EXISTS` takes 4 us, a FETCH with the
+flags of one message, in 60 bytes, four times that, and a message with its headers 100 to 150 us."""
 
 SECONDS: Final = 4e-6
 """Of the loop's time that a unit takes, about."""
@@ -46,16 +47,16 @@ messages with their bodies."""
 
 BEARABLE: Final = 200_000.0
 BEARABLE_RATE: Final = 100.0
-"""Units that a server may send unasked at once, and a second: the new flags of a hundred thousand messages."""
+"""Units that a server may send unasked at once, and a second: the new flags of fifty thousand messages."""
 
 LONG_ANSWER: Final = 2_000_000.0
-"""Units of the answer to SELECT (with QRESYNC: all that changed) or SEARCH: a million messages' flags, or their UIDs in
-scattered numbers ten times over."""
+"""Units of the answer to SELECT (with QRESYNC: all that changed) or SEARCH: half a million messages' flags, or the UIDs
+of three million in scattered numbers."""
 
 
-def weight(size: int) -> int:
+def weight(text: int, literals: int = 0) -> int:
     """The units of a response of so many bytes."""
-    return 1 + size // UNIT
+    return 1 + text // UNIT + literals // LITERAL_UNIT
 
 
 class Lanes:
@@ -92,9 +93,9 @@ class Meter:
         self._light = Allowance(LIGHT, LIGHT_RATE, now)
         self._last = self._units = self._wanted = 0
 
-    def note(self, size: int) -> bool:
+    def note(self, text: int, literals: int = 0) -> bool:
         """A response of so many bytes came; whether `pause` is due before it is parsed."""
-        self._last = weight(size)
+        self._last = weight(text, literals)
         self._units += self._last
         return self._units >= SLICE
 

@@ -11,7 +11,7 @@ import trio.testing
 from daemon.account import accounts_store
 from daemon.account.actor import CAPACITY, AccountActor
 from daemon.account.commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged, SyncEnded, SyncNow
-from daemon.account.pacing import Pacing
+from daemon.account.pacing import BULK, Pacing
 from daemon.account.tree import INTENSITY
 from daemon.account.turns import Turns
 from daemon.errors import Fault, FaultKind
@@ -374,5 +374,5 @@ async def test_many_slow_holders_delay_the_last_by_their_turns_only(autojump_clo
         for number in range(12):
             nursery.start_soon(holders.hold, str(number), 1e6)
         await trio.sleep(1000.0)
-        assert sorted(holders.began.values()) == [0.0] * 4 + [60.0] * 4 + [120.0] * 4
+        assert sorted(holders.began.values()) == [0.0] * 4 + [BULK] * 4 + [2 * BULK] * 4
         nursery.cancel_scope.cancel()
