@@ -32,6 +32,7 @@ from daemon.errors import Fault, FaultKind
 from .binaries import ENVIRONMENT, EmbeddedFailed, Installation, ServerUser, server_user
 from .cluster import DATABASE, accepts, choose, initialise, write_access
 from .connection import TrioConnection
+from .faults import is_away
 from .leftover import hold, read_small, stop_leftover
 from .places import prepare_home, socket_directory
 from .server_log import ServerLog
@@ -40,10 +41,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from .connection import Conn
+
 log = structlog.get_logger(__name__)
 
 READY_WITHIN: Final = 300.0
 """Seconds until the server takes connections: after a crash it replays at most max_wal_size (1 GB)."""
+
+LET_IN_WITHIN: Final = 10.0
+"""Seconds for which a server that is ready may still refuse or drop us: when one of its sessions was killed it ends all
+others and recovers, which takes a second or two so early."""
+
+PAUSE: Final = 0.5
+"""Seconds between two attempts meanwhile."""
 
 STOP_WITHIN: Final = 30.0
 """Seconds for a fast shutdown, whose length is a checkpoint's; then an immediate one."""
@@ -67,8 +77,12 @@ COMPRESSION: Final = {"wal_compression": "lz4", "default_toast_compression": "lz
 """Where the build has LZ4: bodies are written twice as fast as with pglz."""
 
 
+KILLED: Final = "was terminated by signal 9"
+"""How the server tells that one of its processes was killed (postmaster.c, LogChildExit)."""
+
+
 class ServerDied(Fault):
-    """The server ended though nobody asked it to; starting it again is the remedy."""
+    """The server ended though nobody asked it to, or was killed while it started; starting it again is the remedy."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(FaultKind.DATABASE_AWAY, "The embedded database stopped.")
@@ -102,7 +116,7 @@ async def run_embedded(
 
     Raises:
         EmbeddedFailed: a person has to change something.
-        ServerDied: it ended by itself after it had been ready.
+        ServerDied: it ended by itself after it had been ready, or was killed before.
     """
     user = server_user()
     home = prepare_home(home, user)
@@ -154,13 +168,13 @@ async def _serve(
         nursery.start_soon(_follow, reading, lines, process.stderr)
         try:
             await _ready(data, process, lines)
-            await _create_database(_conninfo(sockets, user, "postgres", "postgres"))
+            await _create_database(_conninfo(sockets, user, "postgres", "postgres"), process)
             log.info("embedded.ready", version=installation.version, took=round(trio.current_time() - began, 3))
             task_status.started(_conninfo(sockets, user, DATABASE, DATABASE))
             await process.wait()
             failure = ServerDied(f"status {process.returncode}: {lines.last}")
         except EmbeddedFailed as exc:
-            failure = exc
+            failure = ServerDied(f"while it started: {lines.last}") if _was_killed(process, lines) else exc
         finally:
             with trio.CancelScope(shield=True):
                 await _stop(process)
@@ -168,6 +182,15 @@ async def _serve(
             reading.deadline = trio.current_time() + QUIT_WITHIN
     if failure is not None:  # outside the nursery, which would wrap it in a group
         raise failure
+
+
+def _was_killed(process: trio.Process, lines: ServerLog) -> bool:
+    """Whether somebody killed the server, or a process of its start: the kernel when memory was short, an operator.
+
+    Then it is no matter for a person what it last said, and another start is the remedy, as after it was ready.
+    """
+    status = process.poll()
+    return status is not None and (status < 0 or KILLED in lines.last)
 
 
 async def _follow(scope: trio.CancelScope, lines: ServerLog, stream: trio.abc.ReceiveStream) -> None:
@@ -189,24 +212,37 @@ async def _ready(data: Path, process: trio.Process, lines: ServerLog) -> None:
     raise EmbeddedFailed(f"the server was not ready within {READY_WITHIN:g} s: {lines.last}")
 
 
-async def _create_database(conninfo: str) -> None:
+async def _create_database(conninfo: str, process: trio.Process) -> None:
     """Make the role and the database where they are missing.
 
     Raises:
         EmbeddedFailed: the server is up but does not let us in.
     """
-    try:
-        with trio.fail_after(READY_WITHIN):
-            conn = await TrioConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
-            async with conn:
-                row = await (await conn.execute("SELECT FROM pg_roles WHERE rolname = %s", (DATABASE,))).fetchone()
-                if row is None:
-                    await conn.execute("CREATE ROLE accountsd LOGIN")
-                row = await (await conn.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,))).fetchone()
-                if row is None:
-                    await conn.execute("CREATE DATABASE accountsd OWNER accountsd")
-    except (psycopg.Error, trio.TooSlowError) as exc:
-        raise EmbeddedFailed(f"the server does not take our connection: {exc}") from exc
+    deadline = trio.current_time() + LET_IN_WITHIN
+    while True:
+        try:
+            with trio.fail_after(READY_WITHIN):
+                conn = await TrioConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+                async with conn:
+                    await _make_role_and_database(conn)
+        except (psycopg.Error, trio.TooSlowError) as exc:
+            with trio.move_on_after(PAUSE):  # is it just ending?
+                await process.wait()
+            away = isinstance(exc, psycopg.Error) and is_away(exc)
+            if process.returncode is None and away and trio.current_time() < deadline:
+                continue
+            raise EmbeddedFailed(f"the server does not take our connection: {exc}") from exc
+        else:
+            return
+
+
+async def _make_role_and_database(conn: Conn) -> None:
+    row = await (await conn.execute("SELECT FROM pg_roles WHERE rolname = %s", (DATABASE,))).fetchone()
+    if row is None:
+        await conn.execute("CREATE ROLE accountsd LOGIN")
+    row = await (await conn.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,))).fetchone()
+    if row is None:
+        await conn.execute("CREATE DATABASE accountsd OWNER accountsd")
 
 
 async def _stop(process: trio.Process) -> None:
