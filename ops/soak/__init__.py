@@ -8,6 +8,8 @@
               http_targets make them, http_answers judges what comes back, http_daemon is what they are sent to)
     kills     SIGKILL at random points of first synchronisations and in a storm of mail (kill_points says when,
               database_faults does it, storm is the mail, peek what must hold meanwhile, settle what must in the end)
+    parsers   generated inputs for everything that reads strangers' bytes (parsers_corpora and parsers_inputs make
+              them, parsers_mail and parsers_web read them, parsers_measure measures, parsers_streams are servers)
     schema    Schemathesis looks for answers that the API's document does not promise
 
 `campaign` is what each is given and gives back, `daemon_process` the daemon they attack,
