@@ -6,10 +6,9 @@ message.  So reading is weighed (`weight`), a session that has read more than a 
 on when it is its turn:
 
     asked     what was asked for, such as a first synchronisation: one slice a turn of the loop, first come first served
-    unasked   all else: likewise, and all of them together have no more than SHARE of the loop's time
+    unasked   all else: likewise, and all of them together have no more than SHARE of the loop's time, nor of its turns
 
-Slices are counted in units and not by the clock, so that a machine that is busy with other things does not change what
-is fair.
+Slices are counted in units and not by the clock: a machine that is busy with other things does not change what is fair.
 
 What one server may send unasked at all is bounded besides: `BEARABLE` units, more while it answers what may have a long
 answer.  Beyond that it floods, and the session ends: whatever was true in it, the next one is told again.
@@ -79,7 +78,11 @@ class Lanes:
         async with self._unasked:
             self.held_back += 1
             await trio.sleep_until(self._next_at)
-            self._next_at = trio.current_time() + units * SECONDS / SHARE
+            began = trio.current_time()
+            await trio.lowlevel.checkpoint()
+            now = trio.current_time()
+            # A turn of the loop that takes long says that others have much to do, or that the machine has.
+            self._next_at = now + max(units * SECONDS, now - began) / SHARE
 
 
 class Meter:
