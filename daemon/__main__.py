@@ -49,7 +49,8 @@ from daemon.settings import Settings, SettingsError, load
 from daemon.state import State, key_file, prepare
 from daemon.storage.binaries import EmbeddedFailed
 from daemon.storage.database import Database
-from daemon.storage.embedded import ServerDied, embedded_conninfo, run_embedded
+from daemon.storage.embedded import embedded_conninfo, run_embedded
+from daemon.storage.faults import is_storage_trouble
 from daemon.storage.migrate import SchemaError, migrate
 from daemon.telemetry import logs, loop, metrics
 from daemon.telemetry.systemd import Notifier
@@ -199,11 +200,11 @@ class Daemon:
                 self.migrated.set()
 
     def _judge(self, exc: Exception) -> Ruling:
-        """What a person must mend ends the process; the embedded server's own end is paced; the rest are our bugs."""
+        """What a person must mend ends the process; a database away, killed or slow is paced; the rest are bugs."""
         for leaf in leaves(exc):
             if isinstance(leaf, (SchemaError, EmbeddedFailed)):
                 self._end(str(leaf))
-        if all(isinstance(leaf, ServerDied) for leaf in leaves(exc)):
+        if is_storage_trouble(exc):
             return Ruling(Verdict.EXCUSED)
         return Ruling(Verdict.CRASH)
 
@@ -212,7 +213,10 @@ class Daemon:
         self.stop()
 
     def _observe(self, report: Report) -> None:
-        if isinstance(report.exit, Crash):
+        if isinstance(report.exit, Crash) and is_storage_trouble(report.exit.exc):
+            reason = "; ".join(getattr(leaf, "detail", None) or str(leaf) for leaf in leaves(report.exit.exc))
+            log.warning("root.database_lost", child=report.child_id, reason=reason[:500], again_in=report.next_delay)
+        elif isinstance(report.exit, Crash):
             log.error(
                 "root.child_failed",
                 child=report.child_id,

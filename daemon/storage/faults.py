@@ -75,3 +75,17 @@ def away_in(exc: BaseException) -> psycopg.Error | None:
         if is_away(leaf):
             found = leaf
     return found
+
+
+def is_storage_trouble(exc: BaseException) -> bool:
+    """Whether an exception, a group included, tells of nothing but a database that is away, gone or too slow.
+
+    Whoever ended in it is to be started again and is not to blame, however often that happens.
+    """
+    return all(_is_trouble(leaf) for leaf in leaves(exc))
+
+
+def _is_trouble(leaf: BaseException) -> bool:
+    if isinstance(leaf, Fault):
+        return leaf.kind is FaultKind.DATABASE_AWAY
+    return isinstance(leaf, psycopg.Error) and (is_away(leaf) or is_slow(leaf))

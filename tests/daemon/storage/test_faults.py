@@ -6,8 +6,9 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from daemon.errors import Disposition, FaultKind
-from daemon.storage.faults import DatabaseAway, away_in, is_away, is_conflict
+from daemon.errors import Disposition, Fault, FaultKind
+from daemon.storage.embedded import ServerDied
+from daemon.storage.faults import DatabaseAway, away_in, is_away, is_conflict, is_storage_trouble
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,21 @@ def test_the_fault_tells_the_owner_nothing_of_the_server_and_the_log_a_bounded_l
     assert "10.0.0.1" not in away.reason
     assert len(away.detail) == 300
     assert "\n" not in away.detail
+
+
+@pytest.mark.parametrize(
+    ("exc", "trouble"),
+    [
+        (DatabaseAway("refused"), True),
+        (ServerDied("killed"), True),
+        (psycopg.OperationalError("the connection is lost"), True),
+        (errors.LockNotAvailable(), True),
+        (ExceptionGroup("", [errors.AdminShutdown(), DatabaseAway("")]), True),
+        (errors.UndefinedTable(), False),
+        (Fault(FaultKind.LOST, "by the mail server"), False),
+        (ExceptionGroup("", [DatabaseAway(""), KeyError()]), False),
+    ],
+    ids=repr,
+)
+def test_what_is_the_databases_is_nobodys_bug(exc: Exception, trouble: bool) -> None:
+    assert is_storage_trouble(exc) is trouble
