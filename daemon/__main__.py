@@ -162,7 +162,7 @@ class Daemon:
                 shutdown=20.0,
             ),
             ChildSpec("rounds", self.fleet.run_rounds, backoff=quick, judge=self._judge),
-            ChildSpec("watchdog", partial(self.notifier.run, self.health.healthy)),
+            ChildSpec("watchdog", partial(self.notifier.run, self.health.healthy, self._status)),
             ChildSpec("loop", loop.watch_lag),
             ChildSpec("operations", partial(serve_api, operations, self.settings.operations.bind), judge=self._judge),
             ChildSpec("api", partial(serve_api, api, self.settings.api.bind), judge=self._judge),
@@ -257,7 +257,6 @@ class Daemon:
     async def _announce(self, *, task_status: trio.TaskStatus[None]) -> None:
         """The last child to start: say where everything is, now that there is something to talk to."""
         task_status.started()
-        settings = self.settings
         where = "embedded" if self._embedded else "as configured"
         lines = (
             f"accountsd {version()}",
@@ -267,8 +266,11 @@ class Daemon:
             f"  database    {where}",
         )
         print("\n".join(lines), flush=True)  # noqa: T201 - asked for by whoever starts it by hand
-        self.notifier.tell(READY=1, STATUS=f"API on {settings.api.bind}")
+        self.notifier.tell(READY=1)
         await trio.lowlevel.checkpoint()
+
+    def _status(self) -> str:
+        return f"API on {self.settings.api.bind}. {self.health.words()}"
 
     def _bound(self, listener: str) -> str:
         """Where a listener is bound, as a URL has it."""

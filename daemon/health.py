@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
+from daemon.account.states import State
 from daemon.fleet.fleet import Fleet
 from daemon.storage.database import Database
 from daemon.telemetry import metrics
@@ -27,6 +28,18 @@ class Health:
     def healthy(self) -> bool:
         """Whether the watchdog may be fed: the loop turns, and rounds are made or wait for the database."""
         return not self._database.ready or self._fleet.turning
+
+    def words(self) -> str:
+        """The same in one line for a person: what is waited for, or what runs."""
+        database = self._database.statistics()
+        if self._stopping():
+            return "Stopping"
+        if not database.ready:
+            return f"Waiting for the database: {database.reason}"
+        if not self._migrated():
+            return "Bringing the schema up to date"
+        fleet = self._fleet.statistics()
+        return f"{fleet.running} accounts, {fleet.states.get(State.WATCHING.value, 0)} up to date and watched"
 
     def metrics(self) -> tuple[bytes, str]:
         """The metrics as text, and their content type."""

@@ -6,12 +6,20 @@ or a daemon that has lost its way, is restarted.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import structlog
 import trio
+
+STATUS_EVERY: Final = 1.0
+"""Seconds between looks at what there is to tell; half of a watchdog's shorter time goes before."""
+
+LONGEST_STATUS: Final = 300
+"""Characters: a line of a terminal or two."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +51,27 @@ class Notifier:
             log.warning("systemd.notify_failed", reason=exc.strerror)
 
     async def run(
-        self, healthy: Callable[[], bool], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        healthy: Callable[[], bool],
+        words: Callable[[], str],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """A child that feeds the watchdog at half its time, while `healthy` agrees; idle without a watchdog."""
+        """A child that feeds the watchdog at half its time while `healthy` agrees, and tells `words` when they change.
+
+        What `words` gives is shown by `systemctl status`: one line for a person.  Idle where no systemd listens.
+        """
         task_status.started()
-        while self.watchdog is not None:
-            if healthy():
-                self.tell(WATCHDOG=1)
-            await trio.sleep(self.watchdog / 2)
-        await trio.sleep_forever()
+        if not self._path:
+            await trio.sleep_forever()
+        feed = self.watchdog / 2 if self.watchdog is not None else math.inf
+        told, feed_at = "", trio.current_time()
+        while True:
+            if trio.current_time() >= feed_at and feed < math.inf:
+                feed_at = trio.current_time() + feed
+                if healthy():
+                    self.tell(WATCHDOG=1)
+            if (now := " ".join(words().split())[:LONGEST_STATUS]) != told:
+                told = now
+                self.tell(STATUS=now)
+            await trio.sleep(min(STATUS_EVERY, feed))

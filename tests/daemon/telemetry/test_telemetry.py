@@ -128,7 +128,7 @@ async def test_systemd_hears_us(tmp_path: Path, abstract: bool) -> None:
         assert systemd.recv(1000) == b"READY=1\nSTATUS=up"
         healthy = True
         async with trio.open_nursery() as nursery:
-            await nursery.start(notifier.run, lambda: healthy)
+            await nursery.start(notifier.run, lambda: healthy, str)
             with trio.fail_after(10):
                 for _ in range(3):
                     await trio.lowlevel.wait_readable(systemd)
@@ -143,6 +143,25 @@ async def test_systemd_hears_us(tmp_path: Path, abstract: bool) -> None:
             await trio.sleep(0.2)
             with pytest.raises(BlockingIOError):
                 systemd.recv(1000)
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_is_waited_for_is_told_once_and_in_one_line(tmp_path: Path, autojump_clock) -> None:
+    words = "Waiting for the database:\n  refused " + "x" * 1000
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).run, bool, lambda: words)
+            await trio.sleep(5)
+            told = systemd.recv(2000)
+            assert told.startswith(b"STATUS=Waiting for the database: refused xxx")
+            assert len(told) == len("STATUS=") + 300
+            with pytest.raises(BlockingIOError):
+                systemd.recv(2000)
+            words = "3 accounts"
+            await trio.sleep(5)
+            assert systemd.recv(2000) == b"STATUS=3 accounts"
             nursery.cancel_scope.cancel()
 
 
