@@ -79,8 +79,12 @@ class DaemonProcess:
         ca: Path | None,
         nameservers: Sequence[str] = (),
         settings: Mapping[str, object] | None = None,
+        notify: Path | None = None,
     ) -> None:
-        """`settings`, by names such as `sync.retry_longest`, stand above those that campaigns share."""
+        """`settings`, by names such as `sync.retry_longest`, stand above those that campaigns share.
+
+        `notify` is the socket on which it talks to systemd.
+        """
         self.directory = short_directory("soak-", Owner.ourselves())
         self.state = self.directory / "state"
         self.log = self.directory / "accountsd.log"
@@ -99,6 +103,8 @@ class DaemonProcess:
         self._environment = [
             f"ACCOUNTSD_{name.replace('.', '__').upper()}={value}" for name, value in (settings or {}).items()
         ]
+        if notify is not None:
+            self._environment.append(f"NOTIFY_SOCKET={notify}")
         self._process: ServerProcess | None = None
         self.starts = 0
 
