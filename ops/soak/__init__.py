@@ -2,6 +2,8 @@
 
     python -P -m ops.soak [campaign] [--seed N] [--minutes N] [--accounts N] [--points N] [--quick] [--json FILE]
 
+    bulkheads dead, deaf, flooding and lying hosts by the hundred: the others' new mail comes as quickly as without them
+              (pushes measures that, bulkheads_states watches what accounts say, bulkheads_expected what is true)
     faults    mail comes and goes while connections, databases and daemons die; at the end store equals server
               (plan says what happens when, actions does it, proxy is the network that fails, verify compares)
     http      malformed requests on raw sockets, while good clients must be served (http_cases, http_framing and
@@ -11,6 +13,8 @@
     parsers   generated inputs for everything that reads strangers' bytes (parsers_corpora and parsers_inputs make
               them, parsers_mail and parsers_web read them, parsers_measure measures, parsers_streams are servers)
     schema    Schemathesis looks for answers that the API's document does not promise
+    throttling
+              many accounts of a provider that lets few in at a time: they are paced, and all get in
 
 `campaign` is what each is given and gives back, `daemon_process` the daemon they attack,
 `samples` what it holds over time.

@@ -37,7 +37,7 @@ CAMPAIGNS: Final = {
     "http": (Size(points=5000), Size(points=200)),
     "parsers": (Size(points=100_000), Size(points=2000)),
     "schema": (Size(minutes=5.0), Size(minutes=0.12)),
-    "bulkheads": (Size(minutes=4.0, accounts=200, points=300), Size(minutes=0.08, accounts=6, points=40)),
+    "bulkheads": (Size(minutes=4.0, accounts=200, points=300), Size(minutes=0.06, accounts=4, points=18)),
     "throttling": (Size(accounts=1000), Size(accounts=30)),
 }
 """Each campaign's size, and its size with --quick."""
