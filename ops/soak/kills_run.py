@@ -1,0 +1,95 @@
+"""A run of `kills`: what is under way, and what the daemon is doing just now, by its log."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from daemon.network import Endpoint, Security
+from ops.testservers.dovecot import Dovecot
+
+from .campaign import Options, Report, Say
+from .daemon_process import DaemonProcess
+from .peek import Snapshot
+from .settle import Mailbox
+from .storm import Storm
+
+_PHASES: Final = (
+    (b'"embedded.ready"', "connecting to the database"),
+    (b'"embedded.initialised"', "first start of the database"),
+    (b'"embedded.leftover', "stopping what was left behind"),
+    (b'"embedded.', "start of the database"),
+)
+
+
+@dataclass
+class Run:
+    """What is under way."""
+
+    options: Options
+    say: Say
+    dovecot: Dovecot
+    daemon: DaemonProcess
+    storm: Storm
+    report: Report = field(default_factory=Report)
+    mailboxes: list[Mailbox] = field(default_factory=list)
+    gapless: set[str] = field(default_factory=set)
+    """User names of the accounts of the large mailbox."""
+
+    kills: list[dict[str, Any]] = field(default_factory=list)
+    phases: Counter[str] = field(default_factory=Counter)
+    works_after: list[float] = field(default_factory=list)
+    last: Snapshot | None = None
+    looks: int = 0
+    unseen: int = 0
+    """Kills after which nobody had looked into the store when the next one came."""
+
+    origin: float = 0.0
+    """When the daemon was started, or its database began to recover; monotonic."""
+    log_from: int = 0
+    """The size of its log then."""
+    stored: int | None = None
+    """The measure of progress at the first look since, None before."""
+    working: bool = False
+    incomplete: int = 0
+    """First synchronisations that are not complete, at the last look."""
+    watched: int = 0
+
+    @property
+    def data(self) -> Path:
+        """Where the embedded database is."""
+        return self.daemon.state / "postgresql/data"
+
+    @property
+    def imap(self) -> Endpoint:
+        """Dovecot over TLS."""
+        return Endpoint(self.dovecot.host, self.dovecot.imaps_port, Security.TLS)
+
+
+def begin(run: Run) -> None:
+    """A new life of the daemon begins, or of its database."""
+    run.origin, run.stored, run.working = time.monotonic(), None, False
+    run.log_from = run.daemon.log.stat().st_size if run.daemon.log.exists() else 0
+
+
+def phase(run: Run) -> str:
+    """What is going on now, by the log of this life and the last look."""
+    if run.working:
+        return "first synchronisation" if run.incomplete else "watching the storm"
+    with run.daemon.log.open("rb") as log:
+        log.seek(run.log_from)
+        said = log.read()
+    if b'"storage.ready"' in said or (b'"database.ready"' in said and b'"embedded.binaries"' not in said):
+        return "claims and logins"
+    if b'"database.ready"' in said:
+        return "schema"
+    return next((phase for words, phase in _PHASES if words in said), "before anything")
+
+
+def last_words(run: Run) -> str:
+    """The end of its log."""
+    lines = run.daemon.log.read_text(errors="replace").splitlines()[-4:]
+    return " / ".join(line[:300] for line in lines)
