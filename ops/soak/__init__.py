@@ -9,7 +9,8 @@
     http      malformed requests on raw sockets, while good clients must be served (http_cases, http_framing and
               http_targets make them, http_answers judges what comes back, http_daemon is what they are sent to)
     kills     SIGKILL at random points of first synchronisations and in a storm of mail (kill_points says when,
-              database_faults does it, storm is the mail, peek what must hold meanwhile, settle what must in the end)
+              database_faults does it, storm is the mail, peek what must hold meanwhile, settle what must in the end,
+              kills_run what is under way)
     parsers   generated inputs for everything that reads strangers' bytes (parsers_corpora and parsers_inputs make
               them, parsers_mail and parsers_web read them, parsers_measure measures, parsers_streams are servers)
     schema    Schemathesis looks for answers that the API's document does not promise
