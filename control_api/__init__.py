@@ -12,6 +12,7 @@ validates, what serialises and what `/mail/openapi.json` says: there is no secon
     published                     the fetch of that set
     limits, proxies, errors       requests at once; who calls behind a proxy; everything that can go wrong
     heads, messages               request heads that are refused as they come; validation in plain sentences
+    idle                          when a connection has said nothing for too long
     operations                    the operator's listener: metrics and health
 
 The daemon never imports this package; its composition root alone does.

@@ -45,7 +45,7 @@ def user_from_claims(claims: Mapping[str, object], *, issuer: str, now: float, d
     Raises:
         TokenRefused: expired, not yet valid, of another issuer or audience, not a user's, or malformed.
     """
-    _check_times(claims, now)
+    check_times(claims, now)
     if claims.get("iss") != issuer:
         raise TokenRefused("issuer")
     if AUDIENCE not in _audiences(claims.get("aud")):
@@ -60,7 +60,12 @@ def user_from_claims(claims: Mapping[str, object], *, issuer: str, now: float, d
     return User(user_id, email, _name(claims.get("user_metadata")) or email, _plan(claims, default_plan))
 
 
-def _check_times(claims: Mapping[str, object], now: float) -> None:
+def check_times(claims: Mapping[str, object], now: float) -> None:
+    """Judge `exp` and `nbf` at a moment, in seconds since the epoch.
+
+    Raises:
+        TokenRefused: expired, not yet valid, or without an end.
+    """
     expires = _seconds(claims.get("exp"))
     if expires is None:
         raise TokenRefused("expiry_missing")

@@ -48,6 +48,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
 from .heads import Http11
+from .idle import IdleTimer
 from .web import HEADERS
 
 log = structlog.get_logger(__name__)
@@ -65,8 +66,10 @@ HALF_CLOSED: Final = 2.0
 """Seconds in which a client that sends no more may hear its answer: all but connecting an account takes milliseconds,
 and one that has gone altogether, which looks the same, must not keep its request running."""
 
+_JOINED: Final = 1 << 16  # bytes of a body up to which copying it behind its head is cheaper than a system call
 _MAX_RECEIVE: Final = 1 << 14  # bytes; also how far beyond its bound a head may come, for h11 looks after each read
 _Address = tuple[str, int] | None
+Sendable = h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage
 Waiting = dict["Connection", None]
 """Connections that wait for their clients, in the order in which they began to."""
 
@@ -86,6 +89,8 @@ class Http1(H11Protocol):
     """HTTP/1.1 only, refusing in the envelope."""
 
     _refused = False
+    _head = b""
+    """The head of an answer whose length is known, until its body goes out with it: one packet and one system call."""
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Send; an answer that comes before the request has ended is the connection's last, and says so.
@@ -104,6 +109,24 @@ class Http1(H11Protocol):
         await super().stream_send(event)
         if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
             await self.send(Closed())
+
+    async def _send_h11_event(self, event: Sendable) -> None:
+        """Hypercorn's, but that a head waits for what follows it at once, and that nothing is not sent."""
+        try:
+            data = self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers):
+            self._head = data
+            return
+        head, self._head = self._head, b""
+        if len(data) > _JOINED:
+            await self.send(RawData(head))
+            await self.send(RawData(data))
+        elif head or data:
+            await self.send(RawData(head + data))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Stay with HTTP/1.1, whatever the client would like to change to."""
@@ -146,6 +169,7 @@ class Connection(TCPServer):
         self._scope = trio.CancelScope()
         self._closing = False
         self._reading = True
+        self._idle = IdleTimer(config.keep_alive_timeout)
         self.gave_way = False
         """Whether it was asked to end for another's sake."""
 
@@ -186,16 +210,30 @@ class Connection(TCPServer):
             self._http = http
             self.protocol = cast("ProtocolWrapper", http)  # of which it has all that is used: `handle()`
             self._begin_waiting()
-            await self.idle_task.restart(tasks, self._idle_timeout)
+            tasks.spawn(self._idle_timeout)
             await self._read_data()
-            await self.idle_task.stop()
+            self._idle.end()
             if self._closing:
                 self._scope.cancel()
+
+    async def _idle_timeout(self) -> None:
+        if await self._idle.expired(self.context.terminated.wait):
+            with trio.CancelScope(shield=True):
+                await self._initiate_server_close()
 
     async def protocol_send(self, event: Event) -> None:
         """What the protocol wants sent, or done to the connection."""
         if isinstance(event, RawData):
             await self._send(event.data)
+            return
+        if isinstance(event, Updated):
+            if event.idle:
+                self._begin_waiting()
+                self._idle.restart()
+            else:
+                self._waiting.pop(self, None)
+                self._settled = trio.Event()
+                self._idle.stop()
             return
         # The end of a request is told from the request's own task, which Quart cancels at that very moment; what
         # becomes of the connection must be settled all the same. What is waited for in here is the end
@@ -205,13 +243,6 @@ class Connection(TCPServer):
                 await self._end_answer()
                 self._begin_waiting()
                 await self._begin_closing()
-            elif isinstance(event, Updated) and event.idle:
-                self._begin_waiting()
-                await self.idle_task.restart(self._task_group, self._idle_timeout)
-            elif isinstance(event, Updated):
-                self._waiting.pop(self, None)
-                self._settled = trio.Event()
-                await self.idle_task.stop()
 
     async def _end_answer(self) -> None:
         """An error in what follows a request must not cut the answer that has begun."""

@@ -14,10 +14,13 @@ brings (`jwk`, `jku`, `x5c`, `x5u`) is not looked at.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import jwt
@@ -26,7 +29,7 @@ from daemon.identity import User
 from daemon.settings import Settings
 from daemon.vault.secret import Secret
 
-from .claims import TokenRefused, user_from_claims
+from .claims import TokenRefused, check_times, user_from_claims
 from .jwks import PublishedKeys, fetcher
 from .keys import MAX_KID, VerifyingKey
 
@@ -41,6 +44,9 @@ MIN_SECRET: Final = 32
 
 LOCAL_ISSUER: Final = "accountsd"
 """`iss` of the tokens of a local set-up, which has a shared secret and names no issuer."""
+
+REMEMBERED: Final = 2048
+"""Tokens remembered as verified: about 1 KiB each, and more callers than one node is likely to see in a minute."""
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -78,6 +84,17 @@ class SharedSecret:
         return self._key
 
 
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """What a signature vouched for; the key is compared by identity, for a reloaded set has keys of its own."""
+
+    kid: str | None
+    key: VerifyingKey
+    claims: Mapping[str, object]
+    """Those that time is judged by."""
+    user: User
+
+
 class TokenVerifier:
     """Verifies session tokens of one issuer in one mode."""
 
@@ -86,6 +103,7 @@ class TokenVerifier:
         self._issuer = issuer
         self._default_plan = default_plan
         self._now = now
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def verify(self, token: str) -> User:
         """The user the token names.
@@ -94,6 +112,23 @@ class TokenVerifier:
             TokenRefused: it is no session of ours.
             KeysUnavailable: the issuer's keys cannot be had now.
         """
+        if len(token) > MAX_TOKEN:
+            raise TokenRefused("too_long")
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        known = self._verified.get(digest)
+        if known is not None and await self._keys.find(known.kid) is known.key:
+            check_times(known.claims, self._now())
+            if digest in self._verified:
+                self._verified.move_to_end(digest)
+            return known.user
+        verified = await self._verify(token)
+        self._verified[digest] = verified
+        self._verified.move_to_end(digest)
+        while len(self._verified) > REMEMBERED:
+            self._verified.popitem(last=False)
+        return verified.user
+
+    async def _verify(self, token: str) -> _Verified:
         algorithm, kid = _read_header(token)
         if algorithm not in self._keys.algorithms:
             raise TokenRefused("algorithm")
@@ -103,13 +138,13 @@ class TokenVerifier:
         if key.algorithm != algorithm:
             raise TokenRefused("algorithm_of_key")
         claims = _verified_claims(token, key)
-        return user_from_claims(claims, issuer=self._issuer, now=self._now(), default_plan=self._default_plan)
+        user = user_from_claims(claims, issuer=self._issuer, now=self._now(), default_plan=self._default_plan)
+        times: dict[str, object] = {name: claims[name] for name in ("exp", "nbf") if name in claims}
+        return _Verified(kid, key, times, user)
 
 
 def _read_header(token: str) -> tuple[str, str | None]:
     """The token's `alg` and `kid`."""
-    if len(token) > MAX_TOKEN:
-        raise TokenRefused("too_long")
     if not _SHAPE.fullmatch(token):
         raise TokenRefused("malformed")
     encoded = token.partition(".")[0]

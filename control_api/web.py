@@ -21,8 +21,11 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEven
 from quart import Response, g, has_request_context, request
 from quart.ctx import RequestContext
 from quart.globals import request_ctx
-from quart.typing import ResponseReturnValue
+from quart.typing import ResponseReturnValue, ResponseTypes
+from quart.utils import encode_headers
+from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException
 
 from .errors import BadTarget, HandlerTimeout, Refusal, refusal_for
@@ -62,8 +65,35 @@ def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | N
     return Response(body, status, dict(headers or {}), content_type=_JSON)
 
 
+class OnePiece(TrioASGIHTTPConnection):
+    """Quart's side of one request, with one task less and a bytes body told in one piece."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Run the request; a client that hangs up cancels it."""
+        incoming = self._create_request_from_scope(send)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.handle_messages, nursery, incoming, receive)
+            await self.handle_request(nursery, incoming, send)
+
+    async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        body = response.response
+        if not isinstance(body, DataBody):
+            await super()._send_response(send, response)
+            return
+        head = {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": encode_headers(response.headers),
+        }
+        await send(cast("ASGISendEvent", head))
+        piece = {"type": "http.response.body", "body": body.data[body.begin : body.end], "more_body": False}
+        await send(cast("ASGISendEvent", piece))
+
+
 class BoundedApp(QuartTrio):
     """See the module's docstring."""
+
+    asgi_http_class = OnePiece
 
     def __init__(
         self, name: str, *, handler_timeout: float, max_requests: int, max_body: int, quiet: bool = False
@@ -136,8 +166,10 @@ class BoundedApp(QuartTrio):
         return json_response(json_text(refusal.envelope()), refusal.status, refusal.headers)
 
     async def _finish(self, response: Response) -> Response:
+        given = {name.lower() for name, _ in response.headers}
         for name, value in (*HEADERS.items(), *self.answer_headers().items()):
-            response.headers.setdefault(name, value)
+            if name.lower() not in given:
+                response.headers.add(name, value)
         if response.status_code == 204:  # RFC 9110 section 8.6: no length; and there is nothing to be of a type
             response.headers.pop("Content-Type", None)
             response.headers.pop("Content-Length", None)
