@@ -2,7 +2,7 @@
 
 wire ──► responses, parse ──► conversation ──► session        bytes, lines, one command and its answers
 lanes, allowance                                              who may parse when; how much a server may send
-selected, fetched, news, search, uidset                       what answers mean; pure and bounded
+selected, fetched, news, search, uidset, uidarray             what answers mean; pure and bounded
 open, authenticate, capabilities                              one deadline from the name to the login
 faults                                                        the one table from a server's words to our faults
 bridge                                                        IMAPClient on the same connection, for rare commands

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
@@ -129,11 +130,69 @@ _KNOWN: Final[Mapping[bytes, tuple[str, Callable[[Value], object]]]] = {
 _SECTIONS: Final = (b"BODY[", b"BINARY[", b"RFC822")
 
 
+# The items that a sync asks for, in the form that nearly every server gives them, in any order.  A literal is the
+# body's and the last.  Linear: a group is left at its first character that does not belong to it.
+_PLAIN: Final = re.compile(
+    rb"\((?:(?:UID ([1-9]\d{0,9})|FLAGS \(([^()\"\[\]]{0,200}+)\)|INTERNALDATE \"([^\"\\]{20,30}+)\""
+    rb"|RFC822\.SIZE ([1-9]\d{0,11}|0)|MODSEQ \(([1-9]\d{0,17})\)|(BODY\[\](?:<0>)?) \{\d+\+?\}(?=\Z))"
+    rb"(?: (?=[A-Z])|(?=\)?\Z)))++"
+)
+
+_MAX_PLAIN: Final = 1000  # bytes: what we ask for has some 150, with many keywords 300
+
+
 def fetched(sequence: int, parts: Sequence[Part]) -> Fetched | None:
     """What `* <sequence> FETCH (...)` tells; None when it names no UID: then nobody knows which message it means.
 
     Raises Malformed, with the UID where it can be seen.
     """
+    plain = _plain(sequence, parts)
+    return plain if plain is not None else by_tokens(sequence, parts)
+
+
+def _plain(sequence: int, parts: Sequence[Part]) -> Fetched | None:
+    """As `by_tokens`, at a third of its cost; None where it takes that."""
+    first = parts[0]
+    if type(first) is tuple:
+        if len(parts) != 2 or parts[1] != b")":
+            return None
+        head, body = first
+    else:
+        text = cast(bytes, first)
+        if len(parts) != 1 or not text.endswith(b")"):
+            return None
+        head, body = text[:-1], None
+    match = _PLAIN.fullmatch(head) if len(head) <= _MAX_PLAIN else None
+    if match is None:
+        return None
+    uid, flags, date, size, modseq, section = match.groups()
+    if uid is None or (number := int(uid)) > MAX_UID or (section is None) != (body is None):
+        return None
+    if head.count(b"INTERNALDATE") > 1:  # of other items said twice the last one counts there too
+        return None
+    kept = None
+    if flags is not None and (kept := _plain_flags(flags)) is None:
+        return None
+    try:
+        moment = None if date is None else internal_date(date)
+    except _BAD_VALUE:
+        return None
+    return Fetched(
+        number, sequence, kept, None if modseq is None else int(modseq), moment, None if size is None else int(size),
+        sections=_NOTHING if section is None else {section: body},
+    )  # fmt: skip
+
+
+@lru_cache(256)  # of some hundred bytes each: a mailbox knows a few dozen combinations
+def _plain_flags(text: bytes) -> tuple[bytes, ...] | None:
+    words = text.split(b" ")
+    if b"NIL" in words:
+        return None
+    return tuple([flag for flag in words if 0 < len(flag) <= MAX_FLAG][:MAX_FLAGS])
+
+
+def by_tokens(sequence: int, parts: Sequence[Part]) -> Fetched | None:
+    """What any FETCH response tells; it decides.  Raises Malformed, with the UID where it can be seen."""
     try:
         top = values(parts)
         if len(top) != 1 or type(items := top[0]) is not tuple or len(items) % 2:

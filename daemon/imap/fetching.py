@@ -1,9 +1,10 @@
 """Fetching messages by windows of UIDs and storing them while the next window is read.
 
 A window is up to `window` UIDs, one FETCH, and one transaction that stores its messages and moves the cursor.  Reader
-and storer are two tasks with a hand-over of one batch between them: while one batch commits the next is read, and
-memory stays bounded by two batches.  A batch ends with its window or at BATCH_BYTES; in the latter case it is stored
-without moving the cursor, and after a crash it is fetched again and recognised.
+and storer are two tasks with a hand-over of one batch between them: while the database works on one batch the next is
+read and made ready (header fields, rows of COPY), so that both have work; memory stays bounded by two batches.  A batch
+ends with its window or at BATCH_BYTES; in the latter case it is stored without moving the cursor, and after a crash it
+is fetched again and recognised.
 
 Bodies come whole up to PIECE bytes.  A larger one is fetched afterwards in pieces, one message at a time in the whole
 process (`large_bodies`), and the cursor waits for it.
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import trio
 
 from daemon.errors import Fault, FaultKind
 from daemon.messages.incoming import PART, FlagChange, IncomingMessage, flag_names
+from daemon.messages.messages_store import Prepared
 
 from .fetched import Fetched
 from .news import FlagNews
@@ -70,6 +73,8 @@ class Batch:
     """UIDs that cannot be read, each with the reason."""
     done: Window | None
     """The window that is complete with this batch, if one is and nothing of it is missing."""
+    prepared: Prepared | None = None
+    """The messages made ready to be stored, by the reader."""
 
 
 Store = Callable[[Batch], Awaitable[None]]
@@ -127,10 +132,13 @@ def ascending_windows(uids: Sequence[int], size: int) -> list[Window]:
 class Fetcher:
     """Fetches for one folder on one session."""
 
-    __slots__ = ("_large_bodies", "_max_body", "_modseq", "_session")
+    __slots__ = ("_account_id", "_large_bodies", "_max_body", "_modseq", "_session")
 
-    def __init__(self, session: Session, *, modseq: bool, max_body: int, large_bodies: Limiter) -> None:
+    def __init__(
+        self, session: Session, account_id: UUID, *, modseq: bool, max_body: int, large_bodies: Limiter
+    ) -> None:
         self._session = session
+        self._account_id = account_id
         self._modseq = modseq
         self._max_body = max_body
         self._large_bodies = large_bodies
@@ -161,9 +169,17 @@ class Fetcher:
             async with send:
                 await self._read(reading, sets, send, lowest)
                 for message in reading.large:
-                    await _hand_over(send, Batch(*await self._large(message), None))
+                    await self._hand_over(send, Batch(*await self._large(message), None))
                 for window in reading.held:
-                    await _hand_over(send, Batch((), (), window))
+                    await self._hand_over(send, Batch((), (), window))
+
+    async def _hand_over(self, send: trio.MemorySendChannel[Batch], batch: Batch) -> None:
+        """Hand a batch to the storer; one that failed says so itself, and its nursery ends the reader."""
+        prepared = await Prepared.of(self._account_id, batch.messages)
+        try:
+            await send.send(replace(batch, prepared=prepared))
+        except trio.BrokenResourceError:
+            await trio.sleep_forever()
 
     async def _read(
         self, reading: _Reading, sets: Sequence[bytes], send: trio.MemorySendChannel[Batch], lowest: int
@@ -180,9 +196,9 @@ class Fetcher:
                 if fetched.uid >= lowest:
                     self._sort(reading, fetched)
                 while reading.ready:
-                    await _hand_over(send, reading.ready.pop(0))
+                    await self._hand_over(send, reading.ready.pop(0))
         for batch in reading.ready:
-            await _hand_over(send, batch)
+            await self._hand_over(send, batch)
 
     def _sort(self, reading: _Reading, fetched: Fetched) -> None:
         body = fetched.section(b"BODY[]")
@@ -270,14 +286,6 @@ async def _store_all(receive: trio.MemoryReceiveChannel[Batch], store: Store) ->
     with receive:  # not `async with`: its checkpoint could put a Cancelled in the place of what `store` raised
         async for batch in receive:
             await store(batch)
-
-
-async def _hand_over(send: trio.MemorySendChannel[Batch], batch: Batch) -> None:
-    """Hand a batch to the storer; one that failed says so itself, and its nursery ends the reader."""
-    try:
-        await send.send(batch)
-    except trio.BrokenResourceError:
-        await trio.sleep_forever()
 
 
 def _pass_over(exc: Malformed) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -105,6 +106,11 @@ class FolderRecord:
         return cls(store, *opened)
 
     @property
+    def account_id(self) -> UUID:
+        """Whose folder it is."""
+        return self._store.claim.account_id
+
+    @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
@@ -138,7 +144,7 @@ class FolderRecord:
             cursor: where the cursor is then.
             arrived: whether the messages are news, told as events, or the mail that was there before.
         """
-        prepared = await Prepared.of(self._store.claim.account_id, batch.messages)
+        prepared = batch.prepared or await Prepared.of(self.account_id, batch.messages)
         self._changed()
         stored = await self._store_prepared(prepared, batch.skipped, cursor, arrived=arrived)
         metrics.messages_stored.labels("new" if arrived else "backfill").inc(stored)
@@ -227,7 +233,7 @@ class FolderRecord:
         reason = "the server lists the message but does not give it"
 
         async def work(conn: Conn) -> None:
-            held = set(await placements_store.live_uids(conn, self.folder.id))
+            held = await placements_store.live_among(conn, self.folder.id, window.uids)
             ungiven = [(uid, reason) for uid in window.uids if uid not in held]
             await placements_store.record_skipped(conn, self.folder.id, self.cursor.uidvalidity, ungiven)
 

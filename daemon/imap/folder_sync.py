@@ -30,8 +30,11 @@ from .fetching import Batch, Fetcher, Limiter, ascending_windows, changes_of, de
 from .folder_record import FolderRecord, Tally
 from .news import News
 from .plan import Cursor, Method, Plan, Step, best_method, needs_brake, plan_sync, rung_below
+from .search import Found
 from .selected import Known, SelectedFolder
 from .session import Session
+from .uidarray import between, ranges_of, without
+from .uidset import MAX_UID
 
 log = structlog.get_logger(__name__)
 
@@ -62,16 +65,7 @@ Turns = Callable[[], AbstractAsyncContextManager[object]]
 class FolderSync:
     """One folder of one account, over the life of one session."""
 
-    __slots__ = (
-        "_config",
-        "_fetcher",
-        "_highest",
-        "_large_bodies",
-        "_turns",
-        "_verify",
-        "record",
-        "session",
-    )
+    __slots__ = ("_config", "_fetcher", "_highest", "_large_bodies", "_turns", "_verify", "record", "session")
 
     def __init__(
         self,
@@ -114,8 +108,9 @@ class FolderSync:
             await self.record.demote(Method.UID_DIFF, plan.distrust)
         modseq = plan.method is not Method.UID_DIFF
         self._fetcher = Fetcher(
-            self.session, modseq=modseq, max_body=self._config.max_body, large_bodies=self._large_bodies
-        )
+            self.session, self.record.account_id, modseq=modseq, max_body=self._config.max_body,
+            large_bodies=self._large_bodies,
+        )  # fmt: skip
         tally = Tally()
         await self._follow(plan, selected, tally)
         await self._check_count(plan, tally)
@@ -206,12 +201,13 @@ class FolderSync:
         """Fetch downwards from the cursor, newest first, until nothing is left below."""
         below = self.record.cursor.backfill_below
         uids = await self.session.uid_search(b"UID 1:%d" % (below - 1)) if below > 1 else array("I")
-        windows = descending_windows([uid for uid in uids if uid < below], self._config.window)
-        while windows:
-            group, windows = windows[:GROUP], windows[GROUP:]
+        uids, group = between(uids, 1, below), GROUP * self._config.window
+        while uids:
+            windows = descending_windows(uids[-group:], self._config.window)
+            del uids[-group:]
             async with self._turns():
-                await self._fetcher.windows(group, partial(self._store_backfill, last=not windows))
-            if windows and self.session.newsbox.any:
+                await self._fetcher.windows(windows, partial(self._store_backfill, last=not uids))
+            if uids and self.session.newsbox.any:
                 await self.take(self.session.take_news(), tally)
         if not self.record.cursor.complete:
             await self.record.move(replace(self.record.cursor, backfill_below=1))
@@ -228,13 +224,13 @@ class FolderSync:
 
     async def _fetch_new(self, tally: Tally) -> None:
         uidnext = self.record.cursor.uidnext
-        uids = [uid for uid in await self.session.uid_search(b"UID %d:*" % uidnext) if uid >= uidnext]
+        uids = between(await self.session.uid_search(b"UID %d:*" % uidnext), uidnext, MAX_UID + 1)
         self._highest = 0
         store = partial(self._store_new, tally=tally, asked=True)
-        windows = ascending_windows(uids, self._config.window)
-        for at in range(0, len(windows), GROUP):
-            async with self._turns() if len(windows) > 1 else nullcontext():
-                await self._fetcher.windows(windows[at : at + GROUP], store)
+        group = GROUP * self._config.window
+        for at in range(0, len(uids), group):
+            async with self._turns() if len(uids) > self._config.window else nullcontext():
+                await self._fetcher.windows(ascending_windows(uids[at : at + group], self._config.window), store)
 
     async def _store_new(self, batch: Batch, *, tally: Tally, asked: bool) -> None:
         """Store arrivals.  Large ones come before the window that they belong to, so the highest UID is remembered.
@@ -274,28 +270,29 @@ class FolderSync:
         """
         there = array("I")
         if flags and self.session.newsbox.messages:
+            found = Found(self.session.newsbox.messages)
 
             async def take(changes: list[FlagChange]) -> None:
-                there.extend(change.uid for change in changes)
+                for change in changes:
+                    found.put(change.uid)
                 await self._apply(changes, tally)
 
             stream = await self._fetcher.flags([b"1:*"], changed_since=None, vanished=False)
             await stream.each(take)
+            there = await found.ascending()
         elif self.session.newsbox.messages:
             there = await self.session.uids()
-        server = set(there)
-        held = set(await self.record.live_uids())
-        skipped = set(await self.record.skipped_uids())
-        await self._vanish([range(uid, uid + 1) for uid in sorted(held - server)], tally)
-        if skipped - server:
-            await self.record.forget_skipped(sorted(skipped & server))
+        held, skipped = await self.record.live_uids(), await self.record.skipped_uids()
+        await self._vanish(await ranges_of(await without(held, there)), tally)
+        if forgotten := await without(skipped, there):
+            await self.record.forget_skipped(await without(skipped, forgotten))
         low, high = self.record.cursor.backfill_below, self.record.cursor.uidnext
-        missed = sorted(uid for uid in server - held - skipped if low <= uid < high)
+        missed = await without(await without(between(there, low, high), held), skipped)
         if missed:
             log.warning("folder.repaired", folder=self.record.name, messages=len(missed))
             windows = ascending_windows(missed, self._config.window)
             await self._fetcher.windows(windows, partial(self._store_missed, tally=tally))
-        if any(uid >= high for uid in server):  # whatever the server says of its UIDNEXT
+        if there and there[-1] >= high:  # whatever the server says of its UIDNEXT
             await self._fetch_new(tally)
         return bool(missed)
 
@@ -320,11 +317,11 @@ class FolderSync:
             selected = await fresh.select(self.record.name)
             if selected.uidvalidity != self.record.cursor.uidvalidity:
                 raise Fault(FaultKind.PROTOCOL, f"The mail server is renumbering the folder {self.record.name}.")
-            there = set(await fresh.uids()) if selected.exists else set()
-        gone = [uid for uid in await self.record.live_uids() if uid not in there]
+            there = await fresh.uids() if selected.exists else array("I")
+        gone = await without(await self.record.live_uids(), there)
         if len(gone) < going:
             await self.record.demote(Method.UID_DIFF, "the server took back the disappearance of messages")
-        return [range(uid, uid + 1) for uid in gone]
+        return await ranges_of(gone)
 
     async def _apply(self, changes: Sequence[FlagChange], tally: Tally) -> None:
         tally.changed += await self.record.apply_flags(changes)

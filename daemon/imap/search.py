@@ -1,4 +1,7 @@
-"""The answers to UID SEARCH, gathered and bounded: SEARCH lists single UIDs, ESEARCH (RFC 4731) ranges of them."""
+"""The answers to UID SEARCH, gathered and bounded: SEARCH lists single UIDs, ESEARCH (RFC 4731) ranges of them.
+
+What is told is held as spans and expanded to an ascending array in slices, with a turn for others between them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from array import array
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from daemon.errors import Fault, FaultKind
 
 from .parse import Malformed, values
+from .uidarray import Gathering
 from .uidset import parse_ranges
 
 if TYPE_CHECKING:
@@ -19,14 +25,18 @@ if TYPE_CHECKING:
 MAX_UIDS: Final = 5_000_000
 """UIDs that one listing of a folder may have (20 MB as an array); a folder beyond is refused, not half read."""
 
+STRAYS: Final = 100_000
+"""UIDs that a listing may have beyond the folder's EXISTS: mail that came meanwhile, and servers that count loosely."""
+
 
 class Found:
-    """Takes the responses of one search, or single UIDs."""
+    """Takes the responses of one search, or single UIDs; *exists* is what the server says the folder holds."""
 
-    __slots__ = ("_uids",)
+    __slots__ = ("_gathering", "_most")
 
-    def __init__(self) -> None:
-        self._uids = array("I")
+    def __init__(self, exists: int) -> None:
+        self._gathering = Gathering()
+        self._most = min(MAX_UIDS, exists + STRAYS)
 
     def take(self, response: Response) -> bool:
         """Take a response, as a command's sink; raises Fault(PROTOCOL)."""
@@ -34,27 +44,28 @@ class Found:
             return False
         try:
             for span in _listed(response):
-                self._room_for(len(span))
-                self._uids.extend(span)
+                self._put(span[0], span[-1])
         except ValueError:
             raise Malformed("an unreadable answer to SEARCH") from None
         return True
 
     def put(self, uid: int) -> None:
         """Take one UID; raises Fault(PROTOCOL)."""
-        self._room_for(1)
-        self._uids.append(uid)
+        self._put(uid, uid)
 
-    def ascending(self) -> array[int]:
+    async def ascending(self) -> array[int]:
         """Each UID once, in order."""
-        if all(low < high for low, high in pairwise(self._uids)):
-            return self._uids
-        return array("I", sorted(set(self._uids)))
+        found = array("I")
+        for piece in self._gathering.expanded():
+            found.extend(piece)
+            await trio.lowlevel.checkpoint()
+        return found
 
-    def _room_for(self, count: int) -> None:
+    def _put(self, low: int, high: int) -> None:
         # Before anything is expanded: `1:4294967295` is a short line.
-        if count > MAX_UIDS - len(self._uids):
-            raise Fault(FaultKind.PROTOCOL, f"The folder has more than {MAX_UIDS} messages.")
+        if high - low >= self._most - self._gathering.count:
+            raise Fault(FaultKind.PROTOCOL, f"The mail server lists more than {self._most} messages in the folder.")
+        self._gathering.put(low, high)
 
 
 def _listed(response: Response) -> Iterable[range]:

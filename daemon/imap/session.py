@@ -257,22 +257,22 @@ class Session(Conversation):
         return None
 
     async def uids(self) -> array[int]:
-        """The UIDs of all messages in the selected folder, ascending; raises Fault(PROTOCOL) beyond `MAX_UIDS`."""
+        """All UIDs of the selected folder, ascending; raises Fault(PROTOCOL) beyond the bounds of `Found`."""
         if self.capabilities & {b"ESEARCH", b"IMAP4REV2"}:
             return await self.uid_search(b"ALL")
-        found = Found()
+        found = Found(self.newsbox.messages)
         async with aclosing(self.fetch([b"1:*"], [b"UID"])) as messages:
             async for message in messages:
                 found.put(message.uid)
-        return found.ascending()
+        return await found.ascending()
 
     async def uid_search(self, criteria: bytes) -> array[int]:
         """UIDs of the messages in the selected folder that match *criteria* (ASCII, as RFC 9051 writes them)."""
-        found = Found()
+        found = Found(self.newsbox.messages)
         # ESEARCH answers in ranges: `1:250000` where SEARCH has a line of 1.7 MB.
         options = (b"RETURN", b"(ALL)") if self.capabilities & {b"ESEARCH", b"IMAP4REV2"} else ()
         await self._long(b"UID SEARCH", *options, criteria, sink=found.take)
-        return found.ascending()
+        return await found.ascending()
 
     async def _long(self, name: bytes, *arguments: Argument, sink: Sink) -> Response:
         """A command whose answer may be long, and is no flood for that."""

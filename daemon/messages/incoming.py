@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 BodyState = Literal["stored", "too_large", "unreadable"]
@@ -37,7 +38,8 @@ class FlagChange:
     modseq: int | None
 
 
-def flag_names(flags: Sequence[bytes]) -> tuple[str, ...]:
+@lru_cache(256)  # a mailbox knows a few dozen combinations; the session bounds each to some kilobytes
+def flag_names(flags: tuple[bytes, ...]) -> tuple[str, ...]:
     """IMAP's flags as text, sorted, without \\Recent, which is the session's and not the message's (RFC 9051)."""
     names = {flag.decode("ascii", "replace").replace("\x00", "") for flag in flags}
     return tuple(sorted(name for name in names if name and name.lower() != "\\recent"))

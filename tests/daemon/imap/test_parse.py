@@ -1,5 +1,6 @@
 """The parser gives what imapclient gives, faster, and bears what imapclient does not."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from imapclient.response_parser import parse_fetch_response, parse_response
 
 from daemon.errors import FaultKind
-from daemon.imap.fetched import MAX_FLAG, MAX_FLAGS, fetched
+from daemon.imap import fetched as fetched_module
+from daemon.imap.fetched import MAX_FLAG, MAX_FLAGS, by_tokens, fetched
 from daemon.imap.parse import MAX_MODSEQ, Malformed, internal_date, number, response_code, values
+from tests.fix_leaks import StepWatch
 
 PLAIN_STRUCTURE = b'("TEXT" "PLAIN" ("CHARSET" "utf-8") NIL NIL "8BIT" 152 3 NIL NIL NIL NIL)'
 ENVELOPE = (
@@ -241,3 +244,70 @@ def test_what_is_no_response_code(text: bytes) -> None:
 @pytest.mark.parametrize(("text", "value"), [(b"5", 5), (b"-5", None), (b"", None), (b"11", None), (b"9" * 99, None)])
 def test_numbers_are_bounded(text: bytes, value: int | None) -> None:
     assert number(text, 10) == value
+
+
+# -- the quick way ----------------------------------------------------------------------------------------------------
+
+ITEM = st.sampled_from([
+    b"UID 7", b"UID 0", b"UID 4294967295", b"UID 4294967296", b"uid 9", b"UID 07", b"UID (7)", b"FLAGS ()",
+    b"FLAGS (\\Seen $Junk)", b"FLAGS (NIL)", b"FLAGS (0123 12 a+b  x)", b'FLAGS ("a")', b"FLAGS (" + b"a" * 65 + b")",
+    b"FLAGS (" + b" ".join(b"f%d" % n for n in range(70)) + b")", b"FLAGS NIL",
+    b'INTERNALDATE "17-Jul-1996 02:44:25 -0700"',
+    b'INTERNALDATE " 7-Jul-1996 02:44:25 +0000"', b'INTERNALDATE "35-Foo-1996 02:44:25 -0700"', b"INTERNALDATE NIL",
+    b"RFC822.SIZE 4286", b"RFC822.SIZE 0", b"RFC822.SIZE 01", b"RFC822.SIZE 1099511627777", b"MODSEQ (12345678901)",
+    b"MODSEQ (0)", b"MODSEQ (9223372036854775808)", b"MODSEQ 5", b"X-GM-MSGID 12", b"BODY[] NIL", b'BODY[] "x"',
+    b"BODY[]", b"BODY[] {3}", b"ENVELOPE NIL", b")", b"(", b"", b" ",
+])  # fmt: skip
+LITERALS = st.sampled_from([None, b"BODY[]", b"BODY[]<0>", b"body[]", b"BODY[TEXT]", b"X", b"FLAGS", b"UID 7 BODY[]"])
+
+
+def read_by(reader: Callable[[int, list[object]], object], parts: list[object]) -> object:
+    try:
+        return reader(4, list(parts))
+    except Malformed as exc:
+        return (exc.detail, exc.uid)
+
+
+ENDS = st.sampled_from([b")", b"", b" )", b" UID 8)", b") "])
+
+
+@given(st.lists(ITEM, max_size=6), LITERALS, st.binary(max_size=4), ENDS)
+def test_the_quick_way_reads_what_the_tokenizer_reads(
+    items: list[bytes], literal: bytes | None, data: bytes, end: bytes
+) -> None:
+    text = b"(" + b" ".join(items)
+    parts: list[object] = [text + end]
+    if literal is not None:
+        parts = [(text + b" " * bool(items) + literal + b" {%d}" % len(data), data), end]
+    assert read_by(fetched, parts) == read_by(by_tokens, parts)
+
+
+def test_what_servers_send_to_a_sync_is_read_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetched_module, "by_tokens", None)
+    date = b'INTERNALDATE "17-Jul-1996 02:44:25 -0700"'
+    for head in (
+        b"UID 7 FLAGS (\\Seen) " + date + b" RFC822.SIZE 5 MODSEQ (9)",  # Dovecot
+        b"UID 7 RFC822.SIZE 5 " + date + b" FLAGS (\\Seen)",  # Gmail
+        b"FLAGS (\\Seen $Label1) " + date + b" RFC822.SIZE 5 UID 7",  # Cyrus, Exchange
+    ):
+        seen = fetched(4, [(b"(" + head + b" BODY[]<0> {5}", b"abcde"), b")"])
+        assert seen is not None
+        assert (seen.uid, seen.size, seen.section(b"BODY[]")) == (7, 5, b"abcde")
+    assert fetched(4, [b"(UID 7 FLAGS (\\Seen) MODSEQ (9))"]) is not None
+
+
+def test_a_hostile_head_is_left_in_one_pass() -> None:
+    watch = StepWatch()
+    watch.before_task_step(_TASK)
+    for item in (b"UID 1 ", b"FLAGS ( ", b'INTERNALDATE "', b"BODY[] {1} ", b"MODSEQ (1) ", b"FLAGS () "):
+        with suppress(Malformed):
+            fetched(4, [b"(" + item * ((1 << 20) // len(item)) + b"!)"])
+    watch.after_task_step(_TASK)
+    assert watch.longest < 10.0  # not a speed: what backtracks takes hours
+
+
+class _Task:
+    name = "fetched"
+
+
+_TASK: object = _Task()

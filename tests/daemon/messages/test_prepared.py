@@ -76,7 +76,7 @@ async def test_others_have_their_turns_while_a_batch_is_made_ready():
     # In one pass of the scheduler it is only begun; who goes first within a pass is chance.
     assert turns >= len(batch) // AT_ONCE - 1
     assert [message.uid for message in prepared.messages] == list(range(1, 201))
-    assert len(prepared.rows) == len(prepared.headers) == 200
+    assert len(prepared.rows) == len(prepared.briefs) == 200
 
 
 async def test_halves_are_the_whole_in_order():
@@ -85,5 +85,5 @@ async def test_halves_are_the_whole_in_order():
     first, second = prepared.half(second=False), prepared.half(second=True)
     assert [m.uid for m in [*first.messages, *second.messages]] == [1, 2, 3, 4, 5]
     assert [*first.rows, *second.rows] == prepared.rows
-    assert [h.subject for h in [*first.headers, *second.headers]] == ["1", "2", "3", "4", "5"]
+    assert [brief.subject for brief in [*first.briefs, *second.briefs]] == ["1", "2", "3", "4", "5"]
     assert first.account_id == second.account_id == prepared.account_id
