@@ -9,10 +9,11 @@ import trio
 import trio.testing
 
 from daemon.account import accounts_store
-from daemon.account.actor import CAPACITY, AccountActor
+from daemon.account.actor import CAPACITY, TELL_AFTER, AccountActor
 from daemon.account.commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged, SyncEnded, SyncNow
 from daemon.account.pacing import BULK, Pacing
-from daemon.account.tree import INTENSITY
+from daemon.account.states import State
+from daemon.account.tree import INTENSITY, AccountTree
 from daemon.account.turns import Turns
 from daemon.errors import Fault, FaultKind
 from daemon.fleet import claims_store
@@ -35,7 +36,7 @@ from tests.daemon.account.running import (
     until,
 )
 from tests.fix_dovecot import MailUser
-from tests.fix_scripted_imap import Close, On, Say, ScriptedImap
+from tests.fix_scripted_imap import Close, On, Say, ScriptedImap, Swallow
 from tests.stored import one
 
 ScriptedImapServer = Callable[..., Awaitable[ScriptedImap]]
@@ -98,6 +99,32 @@ async def test_a_row_locked_for_long_parks_nobody(
                 await in_state(db, claim.account_id, "retrying")
                 await holder.execute("ROLLBACK")
                 await in_state(db, claim.account_id, "watching")
+
+
+async def test_an_attempt_that_lasts_is_told(
+    db: Database, authority: Authority, scripted_imap: ScriptedImapServer
+) -> None:
+    server = await scripted_imap(GREETING, LOGIN, On(rb"EXAMINE"), Swallow(), tls=True)
+    claim = await add_account(db, "u@a.test", server.port, "pw")
+    async with running(make_runtime(db, authority, server.port), claim) as tree:
+        await in_state(db, claim.account_id, "syncing", 10.0)
+        assert tree.state is State.SYNCING
+
+
+async def test_an_attempt_is_not_told_while_the_last_proof_is_fresh(
+    db: Database, authority: Authority, scripted_imap: ScriptedImapServer
+) -> None:
+    server = await scripted_imap(GREETING, LOGIN, On(rb"EXAMINE"), Swallow(), tls=True)
+    claim = await add_account(db, "u@a.test", server.port, "pw")
+    await execute(db, "UPDATE accounts SET state = 'watching', proof_until = now() + interval '1 hour'")
+    async with running(make_runtime(db, authority, server.port), claim) as tree:
+        await until(lambda: has_come_to(tree, State.SYNCING))
+        await trio.sleep(TELL_AFTER + 0.2)
+        assert await column(db, claim.account_id, "state") == "watching"
+
+
+async def has_come_to(tree: AccountTree, state: State) -> bool:
+    return tree.state is state
 
 
 # -- who may try again -----------------------------------------------------------------------------------------------

@@ -261,3 +261,23 @@ async def test_quiet_rounds_do_not_read_all_claims(
 
 async def settled(db: Database, node: Fleet, noticed: bool) -> bool:
     return noticed and await all_running(node, 2) and await all_watching(db, 2)
+
+
+async def test_a_restart_of_many_is_written_together(
+    db: Database, runtime: Runtime, dovecot: Dovecot, mail_user: MailUser
+) -> None:
+    """One by one each account would cost nine transactions; a state that lasts for a moment is not written at all."""
+    made = await add_accounts(db, dovecot, mail_user, 20)
+    async with fleet(runtime):
+        await until(lambda: all_watching(db, 20))
+    since = await one(db, "SELECT max(last_synced_at) FROM accounts")
+    before = db.statistics().transactions
+    async with fleet(runtime) as node:
+        with trio.fail_after(20):
+            while node.statistics().states.get("watching") != len(made):  # noqa: ASYNC110 - asking would be counted
+                await trio.sleep(0.05)
+        spent = db.statistics().transactions - before
+    renewed = "SELECT count(*) FROM accounts WHERE last_synced_at > %s AND state = 'watching'"
+    assert await one(db, renewed, since) == len(made), "what watches has been written"
+    assert await one(db, "SELECT count(*) FROM folders WHERE synced_at > %s", since) == len(made)
+    assert spent < 4 * len(made)
