@@ -10,7 +10,6 @@
         names.then["mail.example.test", "A"] = ["10.0.0.1"]              # what it answers after the first time
 """
 
-import itertools
 import os
 import socket
 import ssl
@@ -57,7 +56,7 @@ class HostileServers:
     def __init__(self, authority: Authority, directory: Path) -> None:
         self._authority = authority
         self._directory = directory
-        self._numbers = itertools.count()
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self._servers: dict[tuple[str, int], ScriptedImap] = {}
         self._running = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
@@ -76,9 +75,7 @@ class HostileServers:
 
     def play(self, *steps: Step, tls: str | None = None, addresses: Sequence[str] = ("127.0.0.1",)) -> int:
         """Play the steps to each connection at these addresses; the port, the same at all of them."""
-        directory = self._directory / f"hostile-{next(self._numbers)}"
-        directory.mkdir()
-        context = server_context(self._authority, tls or "good", directory)
+        context = self._context(tls or "good")
         if tls in LEGACY:
             tls, steps = None, (Do(partial(refuse_handshake, context)),)
         port = 0
@@ -88,11 +85,18 @@ class HostileServers:
             )  # fmt: skip
             port = listening.getsockname()[1]
             server = ScriptedImap(
-                port, [steps], self._authority, directory, tls=tls is not None, _contexts={None: context}
+                port, [steps], self._authority, self._directory, tls=tls is not None, _contexts={None: context}
             )  # fmt: skip
             self._servers[address, port] = server
             self._in_thread(lambda server=server, listening=listening: self._serve(server, listening))
         return port
+
+    def _context(self, kind: str) -> ssl.SSLContext:
+        if kind not in self._contexts:
+            directory = self._directory / f"hostile-{len(self._contexts)}"
+            directory.mkdir()
+            self._contexts[kind] = server_context(self._authority, kind, directory)
+        return self._contexts[kind]
 
     def connections(self, port: int) -> dict[str, int]:
         """How many came to each address of a port so far."""
