@@ -41,6 +41,11 @@ MOST_BULK: Final = 8
 so slow that it costs us little; and how many times the number of turns may be at it, for each holds two batches."""
 
 
+BACKGROUND: Final = 3
+"""Accounts at once whose last attempt failed, or who have news without an end, until they have caught up or `SLOW`
+seconds are over: their transactions take the database's connections (eight, by default) from those that work well.
+After an outage three at a time bring back some fifty accounts a second."""
+
 LOOK_AGAIN: Final = 0.5
 """Seconds after which whoever waits for a host's pace looks at it again: what others meet may have quickened it."""
 
@@ -92,6 +97,7 @@ class Pacing:
         self._hosts: dict[Hashable, _Host] = {}
         self._sweep_at = SWEEP
         self.first_syncs = Turns(first_syncs, BULK, most=MOST_BULK * first_syncs)
+        self.background = Turns(BACKGROUND, SLOW)
         self.large_bodies = Turns(LARGE_BODIES, LARGE, most=MOST_LARGE_BODIES)
 
     @asynccontextmanager

@@ -1,8 +1,8 @@
 """How often one account's news may be acted on: each round is a FETCH and a transaction, which others want as well.
 
 A server that tells of something new as soon as it is heard would have both without an end.  So an account has ROUNDS at
-once and one a second after them (what comes meanwhile is one round with it, so a mailbox into which mail pours is
-served better that way), and news that there was nothing behind are borne UNFOUNDED times: then the server is lying.
+once and one every two seconds after them (what comes meanwhile is one round with it, so a mailbox into which mail
+pours is served better that way), and news with nothing behind are borne UNFOUNDED times: then the server is lying.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from daemon.errors import Fault, FaultKind
 from daemon.imap.allowance import Allowance
 from daemon.imap.folder_record import Tally
 
-ROUNDS: Final = 30
-ROUNDS_RATE: Final = 1.0
+ROUNDS: Final = 10
+ROUNDS_RATE: Final = 0.5
 """Rounds at once, and a second."""
 
 UNFOUNDED: Final = 60

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,7 +68,8 @@ class SyncChild:
     """Runs one account's session; `request` makes it compare again now."""
 
     __slots__ = (
-        "_config", "_dialer", "_mailbox", "_pacing", "_requested", "_rounds", "_session", "_store", "_tell", "_wake",
+        "_config", "_dialer", "_failed", "_mailbox", "_pacing", "_probation", "_requested", "_rounds", "_session",
+        "_store", "_tell", "_wake",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,8 @@ class SyncChild:
         self._tell = tell
         self._session: Session | None = None
         self._requested = False
+        self._failed = False
+        """Whether the last attempt ended before it had caught up: then the next is work that others go before."""
         self._wake: trio.Event | None = None
 
     def request(self) -> None:
@@ -108,13 +111,17 @@ class SyncChild:
         """
         self._tell(Attempting())
         mailbox = self._mailbox()
-        async with self._opened(mailbox) as session:
-            self._tell(LoggedIn())
-            self._session = session
-            try:
-                await self._work(session, mailbox, task_status)
-            finally:
-                self._session = None
+        async with AsyncExitStack() as self._probation:
+            if self._failed:
+                await self._probation.enter_async_context(self._pacing.background())
+            self._failed = True  # until it has caught up
+            async with self._opened(mailbox) as session:
+                self._tell(LoggedIn())
+                self._session = session
+                try:
+                    await self._work(session, mailbox, task_status)
+                finally:
+                    self._session = None
 
     def _opened(self, mailbox: Mailbox) -> AbstractAsyncContextManager[Session]:
         return self._pacing.paced(
@@ -148,7 +155,8 @@ class SyncChild:
             proof = self._period(session) + PROOF_MARGIN
             self._tell(CaughtUp(tally.new, proof, began if requested else None))
             if not ready:
-                ready = True
+                ready, self._failed = True, False
+                await self._probation.aclose()
                 task_status.started()
             await self._watch(session, sync, proof, jitter)
             jitter = RENEWAL_JITTER
@@ -169,10 +177,13 @@ class SyncChild:
                 await session.noop()
                 news = session.take_news()
             if news:
+                tally = Tally()
                 if (pause := self._rounds.due_in()) > 0:
                     await self._sleep(pause)
-                tally = Tally()
-                await sync.take(news, tally)
+                    async with self._pacing.background():
+                        await sync.take(news, tally)
+                else:
+                    await sync.take(news, tally)
                 self._rounds.done(tally)
                 if session.can_idle:
                     metrics.push_seconds.observe(trio.current_time() - session.news_at)

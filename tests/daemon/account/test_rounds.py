@@ -22,7 +22,7 @@ async def test_a_burst_of_mail_is_not_held_back(autojump_clock: MockClock):
     assert trio.current_time() == began
 
 
-async def test_mail_without_an_end_is_acted_on_once_a_second(autojump_clock: MockClock):
+async def test_mail_without_an_end_is_acted_on_at_a_steady_rate(autojump_clock: MockClock):
     rounds, began = Rounds(), trio.current_time()
     for _ in range(ROUNDS + 100):
         await acted_on(rounds, Tally(new=1))
