@@ -147,10 +147,6 @@ class AccountService:
             self._remembered.clear()
         self._remembered[user.id] = user
 
-    async def list_accounts(self, user: User) -> Sequence[AccountView]:
-        """The accounts the caller may see."""
-        return await self._run(partial(access_store.list_views, user_id=user.id))
-
     def listing(self, form: Form) -> Listing:
         """The accounts that callers may see, kept in a form and brought up to date at each call."""
         return Listing(self._read, form)

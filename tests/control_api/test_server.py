@@ -64,6 +64,21 @@ async def test_many_requests_on_one_connection(listening, token):
                 got += await stream.receive_some(65536)
 
 
+async def test_a_head_leaves_with_its_body_and_alone_when_there_is_none(listening, token):
+    async with connection(listening) as stream:
+        for _ in range(2):
+            await stream.send_all(request("GET", "/mail/accounts", token=token))
+            with trio.fail_after(5):
+                whole = await stream.receive_some(65536)
+            assert whole.startswith(b"HTTP/1.1 200")
+            assert whole.endswith(b'"accounts":[]}')
+            await stream.send_all(request("HEAD", "/mail/accounts", token=token))
+            with trio.fail_after(5):
+                head = await stream.receive_some(65536)
+            assert head.endswith(b"\r\n\r\n")
+            assert b"content-length: 30\r\n" in head
+
+
 async def test_connecting_over_the_wire(listening, token, service):
     body = json.dumps(MAILBOX).encode()
     assert (await ask(listening, request("POST", body=body, token=token)))[0] == 200

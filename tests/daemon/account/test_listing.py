@@ -330,8 +330,3 @@ async def test_any_interleaving_gives_what_the_plain_query_gives(lists: Lists, s
             await nodes[number][0].execute("COMMIT")
     await lists.same(ANN)
     await lists.same(BOB)
-
-
-async def test_the_migration_takes_rows_along(db: Database, lists: Lists) -> None:
-    await lists.account()
-    assert await one(db, "SELECT count(*) FROM accounts WHERE changed IS NULL") == 0

@@ -120,6 +120,33 @@ async def test_fresh_then_again_then_one_more(empty_dsn: str, files: Path) -> No
         assert await migrate(empty_dsn, directory=files) == [3]
 
 
+@BOTH_SERVERS
+async def test_accounts_of_the_first_schema_are_taken_along(empty_dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "0001_accounts_and_mail.sql").write_bytes((MIGRATIONS / "0001_accounts_and_mail.sql").read_bytes())
+    with trio.fail_after(DEADLINE):
+        assert await migrate(empty_dsn, directory=tmp_path) == [1]
+        with psycopg.connect(empty_dsn) as conn:
+            conn.execute("INSERT INTO users (id, email, email_normal, name, plan) VALUES ('ann', '', '', '', 'free')")
+            conn.execute(
+                "INSERT INTO accounts (id, owner_id, email, email_normal, name, imap_host, imap_port, imap_security,"
+                " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed)"
+                " SELECT gen_random_uuid(), 'ann', n || '@test', n || '@test', '', 'imap.test', 993, 'tls',"
+                " 'smtp.test', 465, 'tls', n::text, 'x', 'x' FROM generate_series(1, 50) n"
+            )
+            conn.execute("INSERT INTO account_access SELECT id, owner_id, 'owner' FROM accounts")
+        assert 2 in await migrate(empty_dsn)
+    with psycopg.connect(empty_dsn) as conn:
+        changed = "SELECT count(*), count(DISTINCT changed) FROM accounts"
+        assert conn.execute(changed).fetchone() == (50, 1)
+        conn.execute("UPDATE accounts SET name = 'Other', changed = '1' WHERE username = '7'")  # nobody else says when
+        conn.execute("UPDATE accounts SET last_contact_at = now() WHERE username = '8'")
+        own = "SELECT array_agg(username) FROM accounts WHERE changed = pg_current_xact_id()"
+        assert conn.execute(own).fetchone() == (["7"],)
+        conn.execute("DELETE FROM accounts WHERE username = '9'")
+        told = "SELECT array_agg(user_id) FROM access_changes WHERE changed = pg_current_xact_id()"
+        assert conn.execute(told).fetchone() == (["ann"],)
+
+
 async def test_no_files_make_an_empty_history(empty_dsn: str, tmp_path: Path) -> None:
     with trio.fail_after(DEADLINE):
         assert await migrate(empty_dsn, directory=tmp_path) == []
