@@ -28,8 +28,8 @@ MEMORY: Final = 150
 """Bytes a parser may hold for each byte of input: a list of one-letter words, each an object of 34 bytes in a tuple of
 five that a regular expression gives, has about 120."""
 
-MEMORY_BASE: Final = 1 << 20
-"""Bytes that any case may cost: caches, compiled expressions, a decoder's tables."""
+MEMORY_BASE: Final = 2 << 20
+"""Bytes that any case may cost: caches, tables of a decoder, the buffer of 1 MiB that a settings file is read into."""
 
 LARGER: Final = 4
 """By how much the second input of a growth is longer than the first."""
