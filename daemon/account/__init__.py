@@ -4,7 +4,7 @@
     tree ──► actor, sync          the supervision tree: who owns the state, who holds the IMAP session
     judging                       how ends of the sync child are judged
     pacing ──► turns, host_pace   what all accounts together may do at once; how often a host may be asked
-    rounds                        how often one account's news are acted on
+    rounds, behind                how often one account's news are acted on; who is behind leaves room for others
     accounts_store                the SQL of the actor and its node
     service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller
     listing, list_store           the list of each user, kept as shown and brought up to date by what changed

@@ -46,6 +46,9 @@ BACKGROUND: Final = 3
 seconds are over: their transactions take the database's connections (eight, by default) from those that work well.
 After an outage three at a time bring back some fifty accounts a second."""
 
+BEHIND: Final = 4
+"""Transactions at once of accounts that catch up: half of the connections there are by default."""
+
 LOOK_AGAIN: Final = 0.5
 """Seconds after which whoever waits for a host's pace looks at it again: what others meet may have quickened it."""
 
@@ -97,6 +100,7 @@ class Pacing:
         self._hosts: dict[Hashable, _Host] = {}
         self._sweep_at = SWEEP
         self.first_syncs = Turns(first_syncs, BULK, most=MOST_BULK * first_syncs)
+        self.behind = trio.Semaphore(BEHIND)
         self.background = Turns(BACKGROUND, SLOW)
         self.large_bodies = Turns(LARGE_BODIES, LARGE, most=MOST_LARGE_BODIES)
 

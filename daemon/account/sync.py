@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,7 @@ from daemon.network import Dialer, Endpoint
 from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 
+from .behind import BehindStore
 from .commands import Attempting, CaughtUp, Command, LoggedIn
 from .pacing import Pacing
 from .rounds import Rounds
@@ -132,7 +133,9 @@ class SyncChild:
 
     async def _work(self, session: Session, mailbox: Mailbox, task_status: trio.TaskStatus[None]) -> None:
         await session.enable(b"QRESYNC", b"CONDSTORE")
-        record = await FolderRecord.open(self._store, INBOX)
+        gate: AbstractAsyncContextManager[object] = self._pacing.behind
+        store = BehindStore(self._store.database, self._store.claim, lambda: gate)
+        record = await FolderRecord.open(store, INBOX)
         sync = FolderSync(
             session,
             record,
@@ -155,7 +158,7 @@ class SyncChild:
             proof = self._period(session) + PROOF_MARGIN
             self._tell(CaughtUp(tally.new, proof, began if requested else None))
             if not ready:
-                ready, self._failed = True, False
+                ready, self._failed, gate = True, False, nullcontext()
                 await self._probation.aclose()
                 task_status.started()
             await self._watch(session, sync, proof, jitter)
