@@ -52,8 +52,8 @@ RENEWAL: Final = 540.0
 into a measurement: what they cost is measured apart."""
 
 FIRST_SYNCS: Final = 4
-"""First synchronisations at once, the daemon's default.  Of more than a thousand accounts one in 250: their idling is to
-be measured, and four at a time would be ten thousand accounts' quarter of an hour on a busy machine."""
+"""First synchronisations at once, the daemon's default.  Of more than a thousand accounts one in 250: their idling is
+to be measured, and four at a time would be ten thousand accounts' quarter of an hour on a busy machine."""
 
 PUSH_WITHIN: Final = 30.0
 """Seconds for the last push to be stored: Dovecot tells of news after half a second."""
@@ -134,11 +134,12 @@ class _Stopwatch:
 
 def _runtime(wanted: Wanted, database: Database, dialer: Dialer) -> Runtime:
     starting = wanted["starting"]
+    first_syncs = max(FIRST_SYNCS, len(wanted["users"]) // 250)
     return Runtime(
         database=database,
         dialer=dialer,
         vault=vault_of(bytes.fromhex(wanted["key"])),
-        pacing=Pacing(starting=starting, starting_per_host=starting, first_syncs=max(FIRST_SYNCS, len(wanted["users"]) // 250)),
+        pacing=Pacing(starting=starting, starting_per_host=starting, first_syncs=first_syncs),
         sync=SyncConfig(_FOLDER, RENEWAL, RENEWAL),
         retry_first=2.0,
         retry_longest=600.0,
