@@ -1,4 +1,4 @@
-"""What the guard uses of Hypercorn without a promise: exactly this version, exactly these names."""
+"""What is used of Hypercorn, and of Quart, without a promise: exactly this version, exactly these names."""
 
 import inspect
 from importlib.metadata import version
@@ -10,9 +10,13 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
+from hypercorn.trio.worker_context import WorkerContext
+from quart.wrappers.response import DataBody
+from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 
 from control_api.guard import Connection, Http1
+from control_api.web import BoundedApp, OnePiece
 
 
 def test_the_pinned_version():
@@ -37,7 +41,6 @@ def test_what_is_called_is_there():
     assert {"_idle_timeout", "_initiate_server_close"} <= vars(TCPServer).keys()
     assert {"handle", "_send_h11_event"} <= vars(H11Protocol).keys()
     assert {"spawn", "spawn_app", "__aenter__", "__aexit__"} <= vars(TaskGroup).keys()
-    assert {"restart", "stop"} <= vars(TrioSingleTask).keys()
     assert WorkerContext(None).terminated.is_set() is False
     assert "headers" in Response.__dataclass_fields__
     assert h11.SEND_BODY is not h11.DONE
@@ -57,6 +60,20 @@ def test_who_times_out_an_idle_connection():
     assert "keep_alive_timeout" in source
     assert "terminated.wait()" in source
     assert "self.protocol.handle(Closed())" in source
+
+
+def test_what_a_request_runs_through_in_quart():
+    """`web.OnePiece` stands in for these."""
+    assert BoundedApp.asgi_http_class is OnePiece
+    assert QuartTrio.asgi_http_class is TrioASGIHTTPConnection
+    for name in ("__call__", "_send_response"):
+        theirs = getattr(TrioASGIHTTPConnection, name)
+        own = getattr(OnePiece, name)
+        assert inspect.signature(own).parameters.keys() == inspect.signature(theirs).parameters.keys()
+    run = inspect.getsource(TrioASGIHTTPConnection)
+    assert "nursery.start_soon(self.handle_messages, nursery, request, receive)" in run
+    assert "nursery.start_soon(self.handle_request, nursery, request, send)" in run
+    assert {"data", "begin", "end"} <= vars(DataBody(b"")).keys()
 
 
 def test_the_settings_exist():

@@ -233,3 +233,13 @@ async def test_campaigns_hold_the_last_default(db: Database, service: AccountSer
 async def test_before_the_schema_is_there_nothing_is_answered(db: Database) -> None:
     with pytest.raises(DatabaseAway):
         await listed(make_service(db, migrated=lambda: False), ANN)
+
+
+async def test_a_list_is_asked_for_again_when_its_connection_is_lost(db: Database, service: AccountService) -> None:
+    await service.connect(ANN, request())
+    assert len(await listed(service, ANN)) == 1
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    await execute(db, f"SELECT pg_terminate_backend(pid) {others}")
+    async with db.connection() as conn:
+        await conn.close()  # the one that was spared
+    assert len(await listed(service, ANN)) == 1
