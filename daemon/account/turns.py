@@ -31,17 +31,18 @@ class Turns:
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[None]:
         """Wait for a turn, and have it until the block ends or its time is over."""
-        async with self._queue:
-            while len(self._begun) >= self._limit or self.taken >= self._most:
-                lent_until = self._begun[0] + self._lent if len(self._begun) >= self._limit else inf
-                with trio.move_on_at(lent_until):
-                    await self._ended.wait()
-                self._ended = trio.Event()
-                while self._begun and self._begun[0] + self._lent <= trio.current_time():
-                    self._begun.popleft()
-            begun = trio.current_time()
-            self._begun.append(begun)
-            self.taken += 1
+        if self._queue.locked() or self._full:
+            async with self._queue:
+                while self._full:
+                    lent_until = self._begun[0] + self._lent if len(self._begun) >= self._limit else inf
+                    with trio.move_on_at(lent_until):
+                        await self._ended.wait()
+                    self._ended = trio.Event()
+                    while self._begun and self._begun[0] + self._lent <= trio.current_time():
+                        self._begun.popleft()
+                begun = self._take()
+        else:  # nobody waits: a queue hands over once a round of the loop, which is slow where there is room for many
+            begun = self._take()
         try:
             yield
         finally:
@@ -49,6 +50,16 @@ class Turns:
             if begun in self._begun:
                 self._begun.remove(begun)
             self._ended.set()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._begun) >= self._limit or self.taken >= self._most
+
+    def _take(self) -> float:
+        begun = trio.current_time()
+        self._begun.append(begun)
+        self.taken += 1
+        return begun
 
 
 class Turn:

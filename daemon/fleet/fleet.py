@@ -111,10 +111,10 @@ class Fleet:
 
     def statistics(self) -> FleetStatistics:
         """This node's accounts now."""
-        states = Counter(tree.state.value for tree in self._trees.values() if tree.state is not None)
-        proofs = [tree.heard_at for tree in self._trees.values() if tree.heard_at is not None]
-        oldest = min(proofs, default=None)
-        return FleetStatistics(self.node, len(self._trees), states, self._rounds, self._claimed, self._lost, oldest)
+        states = Counter(tree.state for tree in self._trees.values())
+        named = {state.value: count for state, count in states.items() if state is not None}
+        oldest = min((at for tree in self._trees.values() if (at := tree.heard_at) is not None), default=None)
+        return FleetStatistics(self.node, len(self._trees), named, self._rounds, self._claimed, self._lost, oldest)
 
     @property
     def turning(self) -> bool:
