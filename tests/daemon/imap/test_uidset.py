@@ -84,3 +84,12 @@ def test_overlapping_ranges_are_one() -> None:
     assert len(asked) == 20
     assert 20 in asked
     assert 21 not in asked
+
+
+@pytest.mark.parametrize("text", [b"0", b"1,0", b"4294967296", b"1,4294967296,2", b"1,,2", b",1", b"1,", b"12345678901"])
+def test_scattered_uids_are_checked_like_ranges(text: bytes):
+    with pytest.raises(ValueError, match="not a UID"):
+        parse_ranges(text)
+    with pytest.raises(ValueError, match="not a UID"):
+        parse_ranges(text + b",1:2")  # read piece by piece
+    assert parse_ranges(b"7,3,4294967295") == [range(7, 8), range(3, 4), range(4294967295, 4294967296)]
