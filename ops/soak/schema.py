@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -35,7 +36,9 @@ CHECKS: Final = (
 )  # fmt: skip
 """Those that an API can fail which connects to servers that are not there: what is refused as data is our business."""
 
-QUICK_CASES: Final = 6
+QUICK: Final = ("--phases", "fuzzing", "--max-examples", "4")
+"""A fixed number of cases, for within a few seconds a machine that is busy may not even have read the document."""
+
 CASES: Final = 200
 """Generated requests an operation and round; more rounds until the time is over."""
 
@@ -114,18 +117,18 @@ async def _rounds(
     """First with any identifier, then with those of accounts that there are, one after the other."""
     rounds = ids[:1] if options.quick else [None, *ids]
     seconds = max(1, round(60 * options.minutes / len(rounds)))
-    cases = QUICK_CASES if options.quick else CASES
+    size = QUICK if options.quick else ("--max-time", str(seconds), "--max-examples", str(CASES))
     figures: list[dict[str, Any]] = []
     for number, account_id in enumerate(rounds):
         say(f"{seconds} s with {f'the account {account_id}' if account_id else 'any identifier'}")
         directory = daemon.directory / f"schemathesis-{number}"
         directory.mkdir()
-        figures.append(await _one(report, directory, api, options.seed + number, seconds, cases, account_id))
+        figures.append(await _one(report, directory, api, options.seed + number, seconds, size, account_id))
     report.figures = {"minutes": options.minutes, "rounds": figures}
 
 
 async def _one(
-    report: Report, directory: Path, api: int, seed: int, seconds: int, cases: int, account_id: UUID | None
+    report: Report, directory: Path, api: int, seed: int, seconds: int, size: Sequence[str], account_id: UUID | None
 ) -> dict[str, Any]:
     """One run of Schemathesis; what it says it did."""
     settings = f'parameters = {{ "account_id" = "{account_id}" }}\n' if account_id is not None else ""
@@ -134,7 +137,7 @@ async def _one(
     command = [
         sys.executable, "-P", "-m", "schemathesis.cli", "--config-file", str(config), "--no-color", "run",
         f"http://127.0.0.1:{api}/mail/openapi.json", "--header", f"Cookie:{COOKIE}={token(OWNER)}",
-        "--checks", ",".join(CHECKS), "--max-time", str(seconds), "--max-examples", str(cases), "--seed", str(seed),
+        "--checks", ",".join(CHECKS), *size, "--seed", str(seed),
         "--request-timeout", "90", "--continue-on-failure", "--report", "json", "--report-json-path", str(summary),
         "--workers", "2", "--warnings", "off",
     ]  # fmt: skip
