@@ -86,7 +86,7 @@ def test_overlapping_ranges_are_one() -> None:
     assert 21 not in asked
 
 
-@pytest.mark.parametrize("text", [b"0", b"1,0", b"4294967296", b"1,4294967296,2", b"1,,2", b",1", b"1,", b"12345678901"])
+@pytest.mark.parametrize("text", [b"0", b"1,0", b"4294967296", b"1,4294967296", b"1,,2", b",1", b"1,", b"12345678901"])
 def test_scattered_uids_are_checked_like_ranges(text: bytes):
     with pytest.raises(ValueError, match="not a UID"):
         parse_ranges(text)
