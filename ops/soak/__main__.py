@@ -34,10 +34,11 @@ class Size:
 CAMPAIGNS: Final = {
     "faults": (Size(minutes=2.0, accounts=50), Size(minutes=0.15, accounts=4)),
     "kills": (Size(accounts=5, points=100), Size(accounts=2, points=5)),
+    "stops": (Size(accounts=1000), Size(accounts=6)),
     "http": (Size(points=5000), Size(points=200)),
     "parsers": (Size(points=100_000), Size(points=2000)),
     "schema": (Size(minutes=5.0), Size(minutes=0.12)),
-    "bulkheads": (Size(minutes=4.0, accounts=200, points=300), Size(minutes=0.06, accounts=4, points=18)),
+    "bulkheads": (Size(minutes=8.0, accounts=200, points=300), Size(minutes=0.06, accounts=4, points=18)),
     "throttling": (Size(accounts=1000), Size(accounts=30)),
 }
 """Each campaign's size, and its size with --quick."""
