@@ -136,3 +136,25 @@ async def test_an_open_connection_holds_no_place(autojump_clock: MockClock) -> N
         await trio.sleep(1.0)
         assert len(attempts.opened_at) == 5
         nursery.cancel_scope.cancel()
+
+
+async def test_where_there_is_room_all_begin_at_once() -> None:
+    """Not one in a round of the loop: a round takes ten milliseconds on a busy machine, and forty of them a second."""
+    pacing = Pacing(starting=40, starting_per_host=40, first_syncs=1)
+
+    async def attempt() -> None:
+        async with pacing.paced("mail.a.test", login()):
+            await trio.sleep_forever()
+
+    @asynccontextmanager
+    async def login() -> AsyncIterator[None]:
+        await trio.sleep_forever()
+        yield
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(attempt)
+        for _ in range(6):
+            await trio.lowlevel.checkpoint()
+        assert pacing.statistics().connecting == 40
+        nursery.cancel_scope.cancel()
