@@ -16,6 +16,8 @@
     schema    Schemathesis looks for answers that the API's document does not promise
     throttling
               many accounts of a provider that lets few in at a time: they are paced, and all get in
+    stops     ended in order, at once, and with the database away, with many accounts (stops_stage is who plays,
+              stops_watch what is looked at)
 
 `campaign` is what each is given and gives back, `daemon_process` the daemon they attack,
 `samples` what it holds over time.

@@ -33,7 +33,7 @@ class Size:
 
 CAMPAIGNS: Final = {
     "faults": (Size(minutes=2.0, accounts=50), Size(minutes=0.15, accounts=4)),
-    "kills": (Size(accounts=5, points=100), Size(accounts=2, points=5)),
+    "kills": (Size(accounts=5, points=100), Size(accounts=2, points=3)),
     "stops": (Size(accounts=1000), Size(accounts=6)),
     "http": (Size(points=5000), Size(points=200)),
     "parsers": (Size(points=100_000), Size(points=2000)),

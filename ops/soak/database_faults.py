@@ -32,10 +32,10 @@ def _first(data: Path) -> int | None:
         return None
 
 
-def kill_server(data: Path) -> bool:
-    """SIGKILL to the first process; whether there was one."""
+def kill_server(data: Path, number: signal.Signals = signal.SIGKILL) -> bool:
+    """SIGKILL (or another signal) to the first process; whether there was one."""
     first = _first(data)
-    return any(_send(process, signal.SIGKILL) for process in processes(data) if process.pid == first)
+    return any(_send(process, number) for process in processes(data) if process.pid == first)
 
 
 def kill_backend(data: Path, rng: random.Random) -> bool:

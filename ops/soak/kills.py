@@ -36,7 +36,7 @@ from .settle import Mailbox, settle
 from .storm import Storm
 
 LARGE: Final = 20_000
-QUICK_LARGE: Final = 1500
+QUICK_LARGE: Final = 800
 """Messages of the large mailbox at the start."""
 
 LARGE_USER: Final = "large@example.test"
@@ -145,10 +145,10 @@ async def _attack(run: Run, progress: Peek) -> None:
             run.report.problem(f"the daemon ended by itself: {last_words(run)}")
             await _start(run)
             continue
-        await _kill(run, number, len(planned), point)
+        await _kill(run, number, len(planned), point, progress)
 
 
-async def _kill(run: Run, number: int, of: int, point: Point) -> None:
+async def _kill(run: Run, number: int, of: int, point: Point, progress: Peek) -> None:
     during, looks = phase(run), run.looks
     in_thread = trio.to_thread.run_sync
     rng = random.Random(point.choice)  # noqa: S311  # repeatable, not secret
@@ -171,11 +171,13 @@ async def _kill(run: Run, number: int, of: int, point: Point) -> None:
     run.phases[f"{point.victim.value}: {during}"] += 1
     run.say(f"{number:3} of {of}: {point.victim.value:20} in {during:30} about {stored} stored")
     if point.victim in DAEMON:
+        if point.lasting and point.victim is Victim.DAEMON:  # its database is still there, and at rest
+            await _look_once(run, progress)
         await trio.sleep(point.lasting)
+        run.unseen += run.looks == looks
         await _start(run)
     elif hit:
         begin(run)
-    run.unseen += run.looks == looks
 
 
 # -- what must hold ------------------------------------------------------------------------------------------------
@@ -186,18 +188,24 @@ async def _look(run: Run) -> None:
     looker = Peek(run.daemon.conninfo)
     try:
         while True:
-            gapless = frozenset(run.gapless)  # before the look: nobody connected later is in it
             began = time.monotonic()
-            after = await looker.ask(peek.snapshot)
-            if after is not None:
-                for sentence in peek.compare(run.last, after, gapless):
-                    run.report.problem(f"after kill {len(run.kills)}: {sentence}")
-                run.last = after
-                run.looks += 1
+            await _look_once(run, looker)
             await trio.sleep(max(LOOK_EVERY, 2 * (time.monotonic() - began)))
     finally:
         with trio.CancelScope(shield=True):
             await looker.aclose()
+
+
+async def _look_once(run: Run, looker: Peek) -> None:
+    """Compare with the look before, one at a time."""
+    async with run.looking:
+        gapless = frozenset(run.gapless)  # before the look: nobody connected later is in it
+        after = await looker.ask(peek.snapshot)
+        if after is not None:
+            for sentence in peek.compare(run.last, after, gapless):
+                run.report.problem(f"after kill {len(run.kills)}: {sentence}")
+            run.last = after
+            run.looks += 1
 
 
 async def _bury(run: Run) -> None:
@@ -265,7 +273,7 @@ def _figures(run: Run, settled: float) -> dict[str, Any]:
         "by_phase": dict(sorted(run.phases.items())),
         "nothing_to_kill": sum(not kill["hit"] for kill in run.kills),
         "looks": run.looks,
-        "kills_without_a_look_before_the_next": run.unseen,
+        "starts_without_a_look_since_the_kill": run.unseen,
         "large_accounts": len(run.gapless),
         "stored_at_the_end": sum(folder.placements for folder in inboxes),
         "storm": dict(run.storm.done),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import trio
+
 from daemon.network import Endpoint, Security
 from ops.testservers.dovecot import Dovecot
 
@@ -44,8 +46,9 @@ class Run:
     works_after: list[float] = field(default_factory=list)
     last: Snapshot | None = None
     looks: int = 0
+    looking: trio.Lock = field(default_factory=trio.Lock)
     unseen: int = 0
-    """Kills after which nobody had looked into the store when the next one came."""
+    """Kills of the daemon after which nobody had looked into the store when it was started again."""
 
     origin: float = 0.0
     """When the daemon was started, or its database began to recover; monotonic."""

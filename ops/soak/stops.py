@@ -1,0 +1,216 @@
+"""`stops`: a thousand accounts, one of them in its first synchronisation; what ends in order, and what does not.
+
+    embedded database       SIGTERM: exit 0 within 5 s, nothing to repair at the next start, the first synchronisation
+                            goes on; a second signal ends at once; killed and shut down while mail comes for all
+    a server of its own     not there at the start: waited for, and said; shut down and killed while mail comes for all
+
+Each time all accounts must equal the server in the end, by themselves.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from daemon.storage.embedded import embedded_conninfo, run_embedded
+from daemon.storage.faults import is_storage_trouble
+from ops.testservers.dovecot import Dovecot
+from ops.testservers.mail import seeds
+from ops.testservers.process import Owner, short_directory
+
+from . import database_faults
+from .campaign import Options, Report, Say
+from .daemon_process import DaemonProcess, bury
+from .stops_stage import (
+    AT_ONCE,
+    LARGE_USER,
+    Stage,
+    connect,
+    equals,
+    expect_no_repairs,
+    fill,
+    load,
+    signal_twice,
+    stop,
+    until_in_first_sync,
+    until_watching,
+)
+from .stops_watch import Systemd, readiness
+
+LARGE: Final = 20_000
+QUICK_LARGE: Final = 2500
+"""Messages of the mailbox that is in its first synchronisation."""
+
+SAID_WITHIN: Final = 30.0
+"""Seconds until the daemon says what it waits for: it starts, and asks for two seconds first."""
+
+BURY_EVERY: Final = 0.1
+
+ENDS_AT_ONCE: Final = (128 + signal.SIGTERM, 0)
+"""Exit codes after a second signal: as a shell would give it; or it had ended before the signal came."""
+
+
+async def campaign(options: Options, say: Say) -> Report:
+    """Run it."""
+    in_thread = trio.to_thread.run_sync
+    report = Report()
+    users = [f"idle{number}@example.test" for number in range(options.accounts)]
+    with Dovecot() as dovecot:
+        large = QUICK_LARGE if options.quick else LARGE
+        say(f"filling {len(users)} mailboxes, and one with {large} messages")
+        await in_thread(dovecot.seed, LARGE_USER, seeds(large, seed=options.seed))
+        await in_thread(fill, dovecot, users, 1, options.seed)
+        for name, part in (("embedded", _embedded), ("own_server", _own_server)):
+            home = short_directory("stops-", Owner.ourselves())
+            systemd = Systemd(home / "notify")
+            conninfo = embedded_conninfo(home / "pg")
+            settings = {} if part is _embedded else {"storage.dsn": conninfo}
+            daemon = DaemonProcess(
+                port=dovecot.imaps_port, ca=dovecot.ca_pem, settings=settings, notify=systemd.path
+            )
+            reached = conninfo if settings else daemon.conninfo
+            stage = Stage(options, say, dovecot, daemon, reached, users, report, name, home, systemd)
+            try:
+                await part(stage)
+            finally:
+                systemd.close()
+                with trio.CancelScope(shield=True):
+                    await in_thread(daemon.close)
+                    await in_thread(partial(shutil.rmtree, home, ignore_errors=True))
+            report.figures[name] = stage.figures
+    return report
+
+
+# -- with the embedded database ------------------------------------------------------------------------------------
+
+
+async def _embedded(stage: Stage) -> None:
+    await stage.start()
+    await connect(stage, stage.users, "soak")
+    stage.figures["first_watched_after"] = round(await until_watching(stage, len(stage.users)), 1)
+    [large] = await connect(stage, [LARGE_USER], "soak-large")
+    before, _ = await until_in_first_sync(stage, large)
+    await stop(stage, "stop_in_first_sync")
+
+    began = time.monotonic()
+    await stage.start()
+    after, below = await until_in_first_sync(stage, large)
+    stage.figures["stored_at_stop_and_after"] = [before, after]
+    if after < before:
+        stage.problem(f"the first synchronisation began anew: {before} messages before, {after} after ({below} left)")
+    stage.figures["again_watched_after"] = round(await until_watching(stage, len(stage.mailboxes), began), 1)
+    expect_no_repairs(stage, "after a stop in order")
+
+    took, code = await trio.to_thread.run_sync(signal_twice, stage)
+    stage.figures["second_signal"] = round(took, 3)
+    if code not in ENDS_AT_ONCE or took > AT_ONCE:
+        stage.problem(f"a second signal ended the daemon with {code} after {took:.2f} s")
+    async with _burying(stage):
+        await stage.start()
+        await until_watching(stage, len(stage.mailboxes))
+        for name, number in (("killed", signal.SIGKILL), ("shut_down", signal.SIGINT)):
+            stage.say(f"mail for all, and the database {name}")
+            async with load(stage):
+                if not await trio.to_thread.run_sync(database_faults.kill_server, stage.data, number):
+                    stage.problem("there was no database to kill")
+            await equals(stage, f"{name}_under_load")
+    await stop(stage, "stop_idle")
+
+
+@asynccontextmanager
+async def _burying(stage: Stage) -> AsyncIterator[None]:
+    """Be the parent of what a daemon or a server left behind that ended at once."""
+
+    async def bury_all() -> None:
+        while True:
+            bury({stage.daemon.pid, stage.dovecot.pid})
+            await trio.sleep(BURY_EVERY)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bury_all)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+# -- with a server of its own --------------------------------------------------------------------------------------
+
+
+class _Server:
+    """A PostgreSQL that is not the daemon's: runs until cancelled, starts again when it was killed or told to."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._life = trio.CancelScope()
+
+    async def run(self) -> None:
+        while True:
+            with trio.CancelScope() as self._life:
+                try:
+                    await run_embedded(self._home)
+                except Exception as exc:
+                    if not is_storage_trouble(exc):
+                        raise
+
+    def restart(self) -> None:
+        """Shut it down (PostgreSQL's fast shutdown) and start it again."""
+        self._life.cancel()
+
+
+async def _own_server(stage: Stage) -> None:
+    await stage.start()
+    await _waits_and_says_so(stage)
+    server = _Server(stage.home / "pg")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        began = time.monotonic()
+        if not await _ready(stage, 200):
+            stage.problem("the daemon is not ready though the database is there")
+        stage.figures["ready_after"] = round(time.monotonic() - began, 1)
+        await connect(stage, stage.users, "soak")
+        await until_watching(stage, len(stage.users))
+        for name in ("shut_down", "killed"):
+            stage.say(f"mail for all, and the server {name}")
+            async with load(stage):
+                if name == "shut_down":
+                    server.restart()
+                else:
+                    await trio.to_thread.run_sync(database_faults.kill_server, stage.home / "pg/data")
+            await equals(stage, f"{name}_under_load")
+        await stop(stage, "stop_idle")
+        nursery.cancel_scope.cancel()
+
+
+async def _ready(stage: Stage, status: int) -> bool:
+    """Whether the daemon came to answer so."""
+    with trio.move_on_after(SAID_WITHIN):
+        while (await trio.to_thread.run_sync(readiness, stage.log()))[0] != status:  # noqa: ASYNC110  # it tells nobody
+            await trio.sleep(0.2)
+        return True
+    return False
+
+
+async def _waits_and_says_so(stage: Stage) -> None:
+    """Without a database the daemon runs, is not ready, and says why: by HTTP, in its log and to systemd."""
+    if not await _ready(stage, 503):
+        stage.problem(f"/health/ready did not say 503 within {SAID_WITHIN:g} s: {stage.log()[-500:]}")
+    _, said = await trio.to_thread.run_sync(readiness, stage.log())
+    if "away" not in str(said):
+        stage.problem(f"/health/ready does not name the database: {said}")
+    with trio.move_on_after(SAID_WITHIN):
+        while not _said_so(stage):  # noqa: ASYNC110  # another process, which tells nobody
+            await trio.sleep(0.2)
+        return
+    stage.problem(f"log and systemd do not say what is waited for: {stage.systemd.told} {stage.log()[-500:]}")
+
+
+def _said_so(stage: Stage) -> bool:
+    told = any(line.startswith("STATUS=") and "Waiting for the database" in line for line in stage.systemd.read())
+    return told and '"storage.waiting"' in stage.log()
