@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -35,6 +36,7 @@ from .http_daemon import SECRET
 _ORIGINS: Final = Origins.of(["https://app.example.com"])
 _VERIFIER: Final = TokenVerifier(SharedSecret(Secret(SECRET)), "accountsd", "free")
 _PROXIES: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+_AUTHORITY: Final = re.compile(rb"https?://[^/?#]", re.IGNORECASE)
 _STEPS: Final = (1, 50, 1 << 14)
 
 
@@ -56,7 +58,7 @@ def http_heads(data: bytes, rng: random.Random) -> None:
 
 def _headers(request: h11.Request) -> None:
     """What is made of a request's headers before anybody is known."""
-    assert not origin_form(request.target).lower().startswith((b"http://", b"https://"))
+    assert not _AUTHORITY.match(origin_form(request.target))
     given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
 
     def of(wanted: str) -> list[str]:
