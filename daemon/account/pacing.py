@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from daemon.errors import Fault, FaultKind
+from daemon.errors import Disposition, Fault, FaultKind
 from daemon.telemetry import metrics
 
 from .host_pace import HostPace
@@ -182,7 +182,8 @@ class Pacing:
 
 def _learn(pace: HostPace, fault: Fault, account: Hashable, begun: float) -> None:
     """What a failed attempt tells of its host."""
-    if fault.kind not in _TURNED_AWAY:
+    cut_off = fault.kind is FaultKind.TLS_FAILED and fault.disposition is Disposition.RETRY  # closed in the handshake
+    if fault.kind not in _TURNED_AWAY and not cut_off:
         metrics.connection_attempts.labels("refused").inc()
         pace.answered()
         return

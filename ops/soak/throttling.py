@@ -2,8 +2,8 @@
 
     daemon ──TLS──► gate: so many logins a second, the others are turned away ──► Dovecot
 
-Said by the gate: how often it was asked in each second, and how many it turned away.  The provider allows a thirtieth
-of the accounts a second, so that the best there can be is half a minute; with the daemon's default settings.
+Said by the gate: how often it was asked in each second, and how many it turned away.  The provider allows a sixtieth
+of the accounts a second, so that the best there can be is a minute; with the daemon's default settings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess, bury
 from .faults import ready
 
-SPAN: Final = 30
+SPAN: Final = 60
 QUICK_SPAN: Final = 3
 """Seconds that the provider's rate needs for all accounts."""
 

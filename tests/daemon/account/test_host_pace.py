@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from daemon.account.host_pace import CEILING, FLOOR, FORGET, MEMORY, PAUSE_FIRST, PAUSE_LONGEST, HostPace
 from daemon.account.pacing import Pacing
-from daemon.errors import Fault, FaultKind
+from daemon.errors import Disposition, Fault, FaultKind
 
 
 def attempts(pace: HostPace, count: int, *, since: float, until: float) -> None:
@@ -253,3 +253,27 @@ async def test_hosts_that_taught_nothing_are_forgotten(autojump_clock: MockClock
                     pass
         await trio.sleep(FORGET / 100)
     assert len(pacing._hosts) <= 1100
+
+
+@pytest.mark.parametrize(("kind", "disposition", "slowed"), [
+    (FaultKind.THROTTLED, Disposition.RETRY, 1),
+    (FaultKind.TLS_FAILED, Disposition.RETRY, 1),
+    (FaultKind.TLS_FAILED, Disposition.PARK, 0),
+    (FaultKind.AUTH_FAILED, Disposition.PARK, 0),
+])  # fmt: skip
+async def test_a_connection_cut_in_the_handshake_turns_away_as_words_do(
+    kind: FaultKind, disposition: Disposition, slowed: int, autojump_clock: MockClock
+):
+    pacing = Pacing(starting=40, starting_per_host=2, first_syncs=4)
+
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[None]:
+        await trio.lowlevel.checkpoint()
+        raise Fault(kind, "It did not work.", disposition=disposition)
+        yield
+
+    for account in ("a", "b"):
+        with pytest.raises(Fault):
+            async with pacing.paced(("host.test", 993), failing(), account=account):
+                pass
+    assert pacing.statistics().slowed == slowed
