@@ -116,7 +116,8 @@ async def _embedded(stage: Stage) -> None:
     async with _burying(stage):
         await stage.start()
         await until_watching(stage, len(stage.mailboxes))
-        for name, number in (("killed", signal.SIGKILL), ("shut_down", signal.SIGINT)):
+        faults = (("killed", signal.SIGKILL), ("shut_down", signal.SIGINT))
+        for name, number in faults[: 1 if stage.options.quick else 2]:
             stage.say(f"mail for all, and the database {name}")
             async with load(stage):
                 if not await trio.to_thread.run_sync(database_faults.kill_server, stage.data, number):
@@ -176,7 +177,7 @@ async def _own_server(stage: Stage) -> None:
         stage.figures["ready_after"] = round(time.monotonic() - began, 1)
         await connect(stage, stage.users, "soak")
         await until_watching(stage, len(stage.users))
-        for name in ("shut_down", "killed"):
+        for name in ("shut_down", "killed")[: 1 if stage.options.quick else 2]:
             stage.say(f"mail for all, and the server {name}")
             async with load(stage):
                 if name == "shut_down":
