@@ -119,8 +119,10 @@ class Meter:
         Raises:
             Fault: PROTOCOL, when the server sends more than can be borne of what nobody asked for.
         """
-        units, unasked = self._units, max(0, self._units - self._wanted)
-        self._units = self._wanted = 0
+        # The last response is still to be parsed: whether it was asked for shows only then.
+        units = self._units - self._last
+        unasked = max(0, units - self._wanted)
+        self._units, self._wanted = self._last, 0
         now = trio.current_time()
         if self._bearable.take(unasked, now):
             raise Fault(FaultKind.PROTOCOL, "The mail server floods us with what nobody asked for.")

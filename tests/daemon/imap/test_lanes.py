@@ -1,5 +1,7 @@
 """Who reads much takes turns and stops when it is too much; who reads little never waits."""
 
+import random
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -147,3 +149,15 @@ def test_a_line_of_more_values_than_anybody_asked_for_is_malformed():
         with pytest.raises(Malformed) as caught:
             values([text])
         assert caught.value.detail == "too many values"
+
+
+@pytest.mark.parametrize("literals", [(0,), (4_000,), (1_000, 60_000, 500), (3_000_000,)])
+async def test_a_large_mailbox_that_was_asked_for_is_no_flood(literals: tuple[int, ...], autojump_clock: MockClock):
+    meter, units, rng = Meter(), 0, random.Random(1)
+    while units < 20 * BEARABLE:
+        text, literal = rng.randrange(60, 2000), rng.choice(literals)
+        if meter.note(text, literal):
+            await meter.pause()
+        meter.wanted()
+        units += weight(text, literal)
+    assert lanes().held_back == 0
