@@ -167,7 +167,9 @@ class Conversation:
                 room -= response.size
                 if room < 0:
                     raise Fault(FaultKind.PROTOCOL, f"The mail server's answer went beyond {MAX_ANSWER} bytes.")
-                if sink is None or not sink(response):
+                if sink is not None and sink(response):
+                    self.meter.answers()
+                else:
                     self.newsbox.file(response)
             elif response.tag == tag:
                 return self.check(name, response)

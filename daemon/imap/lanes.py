@@ -10,8 +10,9 @@ on when it is its turn:
 
 Slices are counted in units and not by the clock: a machine that is busy with other things does not change what is fair.
 
-What one server may send unasked at all is bounded besides: `BEARABLE` units, more while it answers what may have a long
-answer.  Beyond that it floods, and the session ends: whatever was true in it, the next one is told again.
+What one server may send at all of what it alone decides is bounded besides: `BEARABLE` units, more while it answers
+what may have a long answer.  Beyond that it floods, and the session ends: whatever was true in it, the next one is told
+again.
 """
 
 from __future__ import annotations
@@ -88,13 +89,13 @@ class Lanes:
 class Meter:
     """What one session has read."""
 
-    __slots__ = ("_bearable", "_last", "_light", "_units", "_wanted")
+    __slots__ = ("_answers", "_bearable", "_last", "_light", "_units", "_wanted")
 
     def __init__(self) -> None:
         now = trio.current_time()
         self._bearable = Allowance(BEARABLE, BEARABLE_RATE, now)
         self._light = Allowance(LIGHT, LIGHT_RATE, now)
-        self._last = self._units = self._wanted = 0
+        self._last = self._units = self._wanted = self._answers = 0
 
     def note(self, text: int, literals: int = 0) -> bool:
         """A response of so many bytes came; whether `pause` is due before it is parsed."""
@@ -103,8 +104,13 @@ class Meter:
         return self._units >= SLICE
 
     def wanted(self) -> None:
-        """The last response is what was asked for."""
+        """The last response is what was asked for: a message, of which we know that it is there."""
         self._wanted += self._last
+
+    def answers(self) -> None:
+        """The last response answers a command: asked for, too, but how much of it there is the server alone decides."""
+        self._wanted += self._last
+        self._answers += self._last
 
     def expect(self, *, long: bool) -> None:
         """A long answer is coming; or it has come."""
@@ -122,9 +128,10 @@ class Meter:
         # The last response is still to be parsed: whether it was asked for shows only then.
         units = self._units - self._last
         unasked = max(0, units - self._wanted)
-        self._units, self._wanted = self._last, 0
+        told = unasked + self._answers
+        self._units, self._wanted, self._answers = self._last, 0, 0
         now = trio.current_time()
-        if self._bearable.take(unasked, now):
+        if self._bearable.take(told, now):
             raise Fault(FaultKind.PROTOCOL, "The mail server floods us with what nobody asked for.")
         if not self._light.take(units, now):
             return

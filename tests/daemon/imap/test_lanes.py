@@ -161,3 +161,37 @@ async def test_a_large_mailbox_that_was_asked_for_is_no_flood(literals: tuple[in
         meter.wanted()
         units += weight(text, literal)
     assert lanes().held_back == 0
+
+
+async def test_answers_of_many_servers_do_not_queue_as_floods_do(autojump_clock: MockClock):
+    """Thousands of servers without ESEARCH answer with all their UIDs when all accounts start."""
+
+    async def search() -> None:
+        meter = Meter()
+        meter.expect(long=True)
+        for _ in range(10):
+            if meter.note(20_000):
+                await meter.pause()
+            meter.answers()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(1000):
+            nursery.start_soon(search)
+    assert lanes().held_back == 0
+
+
+async def test_answers_without_an_end_are_a_flood(autojump_clock: MockClock):
+    meter, told = Meter(), 0
+
+    async def answer(units: int) -> None:
+        nonlocal told
+        while told < units:
+            if meter.note(900):
+                await meter.pause()
+            meter.answers()
+            told += weight(900)
+
+    meter.expect(long=True)
+    await answer(int(LONG_ANSWER) // 2)
+    with pytest.raises(Fault, match="floods us"):
+        await answer(2 * int(LONG_ANSWER))
