@@ -42,8 +42,9 @@ so slow that it costs us little; and how many times the number of turns may be a
 
 
 BACKGROUND: Final = 3
-"""Accounts at once whose last attempt failed, or who have news without an end, until they have caught up or `SLOW`
-seconds are over: their transactions take the database's connections (eight, by default) from those that work well.
+"""Accounts at once whose last attempt failed, or who have news without an end, from the login until they have caught up
+or `SLOW` seconds are over: their transactions take the database's connections (eight, by default) from those that work
+well.  Connecting needs no such turn, or hosts that do not answer would keep those that do from theirs.
 After an outage three at a time bring back some fifty accounts a second."""
 
 BEHIND: Final = 4

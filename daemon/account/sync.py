@@ -112,17 +112,16 @@ class SyncChild:
         """
         self._tell(Attempting())
         mailbox = self._mailbox()
-        async with AsyncExitStack() as self._probation:
-            if self._failed:
+        again, self._failed = self._failed, True  # until it has caught up
+        async with AsyncExitStack() as self._probation, self._opened(mailbox) as session:
+            self._tell(LoggedIn())
+            if again:  # only now: a host that does not answer would have the turn and have no use for it
                 await self._probation.enter_async_context(self._pacing.background())
-            self._failed = True  # until it has caught up
-            async with self._opened(mailbox) as session:
-                self._tell(LoggedIn())
-                self._session = session
-                try:
-                    await self._work(session, mailbox, task_status)
-                finally:
-                    self._session = None
+            self._session = session
+            try:
+                await self._work(session, mailbox, task_status)
+            finally:
+                self._session = None
 
     def _opened(self, mailbox: Mailbox) -> AbstractAsyncContextManager[Session]:
         return self._pacing.paced(
