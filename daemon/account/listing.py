@@ -9,7 +9,8 @@ A status may also change by itself, when a proof runs out or trouble has lasted:
 holds, and is read again once the database's clock is past that.
 
 Nothing is answered that a statement begun after the request did not vouch for.  Requests of one user that come while a
-statement is under way wait for the next one, and share it: a stampede costs one statement at a time.
+statement is under way wait for the next one, and share it: a stampede costs one statement at a time.  They share its
+failure too, and none waits longer than PATIENCE, whoever it waits for.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from uuid import UUID
 import trio
 
 from daemon.storage.connection import Conn
+from daemon.storage.faults import DatabaseAway
 
 from . import list_store
 from .list_store import Page
 from .views import AccountView
 
 T = TypeVar("T")
+
+PATIENCE: Final = 5.0
+"""Seconds that a request waits for its list before it is told that the database is away: as every other request."""
 
 BUDGET: Final = 16 << 20
 """Bytes that lists may take in all: those of about 15,000 accounts, a small part of what the daemon takes for them."""
@@ -123,13 +128,16 @@ class Read(Protocol):
 
 @dataclass(slots=True)
 class _Entry:
+    cost: int
+    """Bytes, as they count in the budget."""
     lock: trio.Lock = field(default_factory=trio.Lock)
     asked: int = 0
     """Requests so far."""
     served: int = 0
     """How many of them came before the last statement that succeeded."""
+    failed: int = 0
+    """How many of them came before the last one for which the database was away."""
     kept: Kept | None = None
-    cost: int = LIST_COST
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +158,10 @@ class ListingStatistics:
 class Listing:
     """The lists of all users, the least recently asked for given up when BUDGET is spent."""
 
-    def __init__(self, read: Read, form: Form, *, budget: int = BUDGET) -> None:
+    def __init__(self, read: Read, form: Form, *, budget: int = BUDGET, patience: float = PATIENCE) -> None:
         self._read = read
         self._form = form
+        self._patience = patience
         self._budget = budget
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._cost = 0
@@ -171,28 +180,39 @@ class Listing:
         entry = self._entry(user_id)
         entry.asked += 1
         mine = entry.asked
-        async with entry.lock:
-            if entry.served < mine or entry.kept is None:
-                asked = entry.asked  # all these came before the statement that follows
-                entry.kept = await self._refreshed(user_id, entry.kept)
-                entry.served = asked
-                self._weigh(user_id, entry)
+        with trio.move_on_after(self._patience):
+            async with entry.lock:
+                return await self._shown(user_id, entry, mine)
+        raise DatabaseAway("the database did not answer in the time of a request")
+
+    async def _shown(self, user_id: str, entry: _Entry, mine: int) -> bytes:
+        """The list that holds for a user's request of this number; the entry is locked."""
+        if entry.kept is not None and entry.served >= mine:
             return entry.kept.data
+        if entry.failed >= mine:
+            raise DatabaseAway("the database did not answer whoever asked at the same time")
+        asked = entry.asked  # all these came before the statement that follows
+        try:
+            entry.kept = await self._refreshed(user_id, entry.kept)
+        except DatabaseAway:
+            entry.failed = asked
+            raise
+        entry.served = asked
+        self._weigh(user_id, entry, entry.kept.cost)
+        return entry.kept.data
 
     def _entry(self, user_id: str) -> _Entry:
         entry = self._entries.get(user_id)
         if entry is None:
-            entry = self._entries[user_id] = _Entry()
-            self._cost += entry.cost
+            entry = self._entries[user_id] = _Entry(cost=0)
+            self._weigh(user_id, entry, LIST_COST)  # at once: a database that is away gives no list to be weighed
         else:
             self._entries.move_to_end(user_id)
         return entry
 
-    def _weigh(self, user_id: str, entry: _Entry) -> None:
+    def _weigh(self, user_id: str, entry: _Entry, cost: int) -> None:
         if self._entries.get(user_id) is not entry:
             return  # given up meanwhile; whoever waits for it still holds it
-        assert entry.kept is not None
-        cost = entry.kept.cost
         self._cost += cost - entry.cost
         entry.cost = cost
         while self._cost > self._budget and self._entries:

@@ -29,12 +29,12 @@ from daemon.network import Dialer
 from daemon.smtp.verify import verify_login as verify_smtp
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
-from daemon.storage.faults import DatabaseAway
+from daemon.storage.faults import DatabaseAway, is_conflict, is_slow
 from daemon.vault import Vault
 
 from . import access_store
 from .access_store import NewAccount, SyncRequest
-from .listing import Form, Listing
+from .listing import PATIENCE, Form, Listing
 from .views import (
     AccountNotFound,
     AccountView,
@@ -51,9 +51,6 @@ from .views import (
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-PATIENCE: Final = 5.0
-"""Seconds that a request waits for a database that is away before it is answered 503."""
-
 VERIFY: Final = 30.0
 """Seconds for the verification of one server, from the name to the last reply."""
 
@@ -67,7 +64,8 @@ SYNC_LOOK: Final = 0.1
 """Seconds between looks whether the run is done: it may be another node's."""
 
 READ_AGAIN: Final = 0.1
-"""Seconds until a statement is tried again whose connection was lost: the next one may be alive."""
+"""Seconds until a statement is tried again whose connection was lost, for the next one may be alive; doubled each time
+for one that a time limit ended or that gave way to another."""
 
 REMEMBER: Final = 10_000
 """Callers remembered as stored, so that a request is not a write; beyond it all are forgotten and stored again."""
@@ -128,6 +126,7 @@ class AccountService:
         """One statement outside any transaction; DatabaseAway when it is away for longer than a request waits."""
         if not self._migrated():
             raise DatabaseAway("the schema has not been brought up to date yet")
+        pause = READ_AGAIN
         with trio.move_on_after(PATIENCE):  # cancels it on the server as well
             while True:
                 await self._database.wait_ready()
@@ -136,6 +135,11 @@ class AccountService:
                         return await work(conn)
                 except DatabaseAway:
                     await trio.sleep(READ_AGAIN)
+                except psycopg.Error as exc:
+                    if not is_slow(exc) and not is_conflict(exc):
+                        raise
+                    await trio.sleep(pause)
+                    pause *= 2
         raise DatabaseAway("the database did not answer in the time of a request")
 
     async def remember(self, user: User) -> None:
@@ -149,7 +153,7 @@ class AccountService:
 
     def listing(self, form: Form) -> Listing:
         """The accounts that callers may see, kept in a form and brought up to date at each call."""
-        return Listing(self._read, form)
+        return Listing(self._read, form, patience=PATIENCE)
 
     async def get_account(self, user: User, account_id: UUID) -> AccountView:
         """One account with its folders.
@@ -206,14 +210,17 @@ class AccountService:
         async def imap() -> None:
             try:
                 await verify_imap(
-                    self._dialer, request.imap, request.username, request.password, timeouts=Timeouts(login=VERIFY)
-                )
+                    self._dialer, request.imap, request.username, request.password,
+                    timeouts=Timeouts(login=VERIFY), equal_times=True,
+                )  # fmt: skip
             except Fault as fault:
                 failures[Service.IMAP] = fault
 
         async def smtp() -> None:
             try:
-                await verify_smtp(self._dialer, request.smtp, request.username, request.password, deadline=VERIFY)
+                await verify_smtp(
+                    self._dialer, request.smtp, request.username, request.password, deadline=VERIFY, equal_times=True
+                )
             except Fault as fault:
                 failures[Service.SMTP] = fault
 

@@ -62,13 +62,16 @@ async def open_session(
     password: Secret,
     *,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    equal_times: bool = False,
 ) -> AsyncIterator[Session]:
     """A logged-in session for the time of the block; on leaving it is logged out if it is sound, and closed.
+
+    `equal_times` is `Dialer.dial`'s.
 
     Raises Fault: HOST_NOT_ALLOWED, CONNECT_FAILED, TLS_FAILED, AUTH_FAILED, PASSWORD_UNSUPPORTED, THROTTLED,
     UNAVAILABLE, LOST, PROTOCOL; ValueError for a user name or password with a line break or NUL.
     """
-    session = await _opened(dialer, endpoint, username, password, timeouts)
+    session = await _opened(dialer, endpoint, username, password, timeouts, equal_times)
     try:
         yield session
         await session.logout()
@@ -84,19 +87,24 @@ async def verify_login(
     password: Secret,
     *,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    equal_times: bool = False,
 ) -> frozenset[bytes]:
-    """Log in and out once; what the server offers.  Raises as `open_session` does."""
-    async with open_session(dialer, endpoint, username, password, timeouts=timeouts) as session:
+    """Log in and out once; what the server offers.  Takes what `open_session` does, and raises as it does."""
+    async with open_session(
+        dialer, endpoint, username, password, timeouts=timeouts, equal_times=equal_times
+    ) as session:
         return session.capabilities
 
 
 async def _opened(
-    dialer: Dialer, endpoint: Endpoint, username: str, password: Secret, timeouts: Timeouts
+    dialer: Dialer, endpoint: Endpoint, username: str, password: Secret, timeouts: Timeouts, equal_times: bool
 ) -> Session:
     greeted = False
     try:
         with trio.fail_after(timeouts.login):
-            stream = await dialer.dial(endpoint.host, endpoint.port, endpoint.security)
+            stream = await dialer.dial(
+                endpoint.host, endpoint.port, endpoint.security, equal_times=equal_times
+            )
             session = Session(Wire(stream, endpoint.host, timeouts.silence))
             try:
                 await _greet(session, timeouts.greeting)

@@ -13,10 +13,12 @@ byte that the other side said.
 Nor is the inside of our network told.  `HOST_NOT_ALLOWED` is said only of what shows in the words themselves: an
 address, a port, `localhost`; no packet goes out for it.  A *name* that leads to a private address ends as one that does
 not exist, in the same fault, for to whoever asks one name after another the difference would list the names that only
-our name servers know (split-horizon DNS; a public alias of an internal name is the same question).  Both are told at
-whole `LOOKUP_STEP`s from the question, since an answer of the internal zone comes sooner than none of the public one;
-what still shows is a name server that takes longer than a step.  So the account of such a name is tried again, and not
-parked: what the DNS said a moment ago is the network's mood.  The operator's log tells the two apart.
+our name servers know (split-horizon DNS; a public alias of an internal name is the same question).  Whoever waits for
+the answer is told both at whole `LOOKUP_STEP`s from the question (`equal_times`), since one of the internal zone comes
+sooner than none of the public one; what still shows is a name server that takes longer than a step.  The accounts that
+are connected already wait for no step: nobody sees their attempts, and dead names must hold up none of the others.  So
+the account of such a name is tried again, and not parked: what the DNS said a moment ago is the network's mood.  The
+operator's log tells the two apart.
 """
 
 from __future__ import annotations
@@ -74,13 +76,18 @@ class Dialer:
         self._tls = tls or client_context()
         self._dialled = self._connected = self._refused = self._unreachable = self._tls_failed = 0
 
-    async def dial(self, host: str, port: int, security: Security) -> ByteStream:
+    async def dial(
+        self, host: str, port: int, security: Security, *, equal_times: bool = False
+    ) -> ByteStream:
         """A connection: encrypted and verified for *host* with `Security.TLS`, plain with STARTTLS.
+
+        With `equal_times` a name that leads nowhere and one that leads inside are told at the same moments: for
+        whoever chose the name and waits for what becomes of it.
 
         Raises Fault: HOST_NOT_ALLOWED (park), CONNECT_FAILED (retry), TLS_FAILED (see `tls.judge_handshake`).
         """
         self._dialled += 1
-        addresses = await self.allowed_addresses(host, port)
+        addresses = await self.allowed_addresses(host, port, equal_times=equal_times)
         sock = await self._connect(addresses, port)
         if security is Security.TLS:
             stream: ByteStream = await self._handshake(sock, canonical_host(host))
@@ -98,8 +105,8 @@ class Dialer:
             raise TypeError("only a plain connection made by the dialer can be encrypted")
         return await self._handshake(stream.detach(), canonical_host(host))
 
-    async def allowed_addresses(self, host: str, port: int) -> tuple[Address, ...]:
-        """The addresses of *host*, if every one of them, and the port, may be dialled.  Raises Fault as `dial`."""
+    async def allowed_addresses(self, host: str, port: int, *, equal_times: bool = False) -> tuple[Address, ...]:
+        """The addresses of *host*, if every one of them, and the port, may be dialled; otherwise as `dial`."""
         try:
             name = canonical_host(host)
         except InvalidHost as exc:
@@ -115,7 +122,16 @@ class Dialer:
         if refusal is not None:
             self._note(name, refusal)
             raise _not_allowed("The host is not on the public internet, or not one we may connect to.")
-        return await (self._resolved(name) if literal is None else self._resolver.resolve(name))
+        if literal is not None:
+            return await self._resolver.resolve(name)
+        began = trio.current_time()
+        try:
+            return await self._resolved(name)
+        except Fault:
+            if equal_times:
+                steps = math.floor((trio.current_time() - began) / LOOKUP_STEP) + 1
+                await trio.sleep_until(began + steps * LOOKUP_STEP)
+            raise
 
     def statistics(self) -> DialerStatistics:
         """How dials ended so far."""
@@ -124,21 +140,16 @@ class Dialer:
         )
 
     async def _resolved(self, name: str) -> tuple[Address, ...]:
-        """The addresses of a name, all of them allowed; one fault, at one time, if there are none or they are not."""
-        began = trio.current_time()
+        """The addresses of a name, all of them allowed; one fault if there are none or they are not."""
         try:
             addresses = await self._resolver.resolve(name)
-        except Fault as fault:
+        except Fault:
             self._unreachable += 1
-            failure = fault
-        else:
-            if (refusal := judge(addresses, self._policy)) is None:
-                return addresses
+            raise
+        if (refusal := judge(addresses, self._policy)) is not None:
             self._note(name, refusal)
-            failure = not_found()
-        steps = math.floor((trio.current_time() - began) / LOOKUP_STEP) + 1
-        await trio.sleep_until(began + steps * LOOKUP_STEP)
-        raise failure
+            raise not_found()
+        return addresses
 
     async def _connect(self, addresses: Sequence[Address], port: int) -> socket.socket:
         sock = None

@@ -70,13 +70,16 @@ async def open_submission(
     local_hostname: str = LOCAL_NAME,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     patience: Patience = DEFAULT_PATIENCE,
+    equal_times: bool = False,
 ) -> AsyncIterator[Submission]:
     """A connection to send over for the time of the block; on leaving it QUITs if it is sound, and closes.
+
+    `equal_times` is `Dialer.dial`'s.
 
     Raises Fault: HOST_NOT_ALLOWED, CONNECT_FAILED, TLS_FAILED, AUTH_FAILED, PASSWORD_UNSUPPORTED, THROTTLED,
     UNAVAILABLE, LOST, PROTOCOL; ValueError for a user name or password with a line break or NUL.
     """
-    smtp = await _opened(dialer, endpoint, username, password, local_hostname, timeouts, patience)
+    smtp = await _opened(dialer, endpoint, username, password, local_hostname, timeouts, patience, equal_times)
     submission = Submission(smtp, patience)
     try:
         yield submission
@@ -96,12 +99,15 @@ async def _opened(
     local_hostname: str,
     timeouts: Timeouts,
     patience: Patience,
+    equal_times: bool,
 ) -> TrioSMTP:
     _check_credentials(username, password)
     greeted = False
     try:
         with trio.fail_after(timeouts.login):
-            stream = await dialer.dial(endpoint.host, endpoint.port, endpoint.security)
+            stream = await dialer.dial(
+                endpoint.host, endpoint.port, endpoint.security, equal_times=equal_times
+            )
             try:
                 smtp = TrioSMTP(
                     stream, host=endpoint.host, local_hostname=local_hostname, patience=patience.command

@@ -24,17 +24,19 @@ async def verify_login(
     *,
     deadline: float = 60.0,
     local_hostname: str = LOCAL_NAME,
+    equal_times: bool = False,
 ) -> frozenset[str]:
     """Log in and out once, all within *deadline* seconds; what the server announced, in lower case.
 
-    Raises as `open_submission` does.
+    `equal_times` is `Dialer.dial`'s.  Raises as `open_submission` does.
     """
     ends = trio.current_time() + deadline
     timeouts = Timeouts(login=deadline, greeting=min(GREETING, deadline))
     extensions: frozenset[str] = frozenset()
     with trio.CancelScope() as farewell:
         async with open_submission(
-            dialer, endpoint, username, password, local_hostname=local_hostname, timeouts=timeouts
+            dialer, endpoint, username, password,
+            local_hostname=local_hostname, timeouts=timeouts, equal_times=equal_times,
         ) as submission:
             extensions = submission.extensions
             farewell.deadline = ends  # QUIT has what is left, and its loss is none

@@ -64,7 +64,9 @@ class _OneStream:
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
 
-    async def dial(self, host: str, port: int, security: Security) -> ByteStream:  # noqa: ARG002  # a dialer's
+    async def dial(
+        self, host: str, port: int, security: Security, *, equal_times: bool = False  # noqa: ARG002  # a dialer's
+    ) -> ByteStream:
         return self._stream
 
     async def start_tls(self, stream: ByteStream, host: str) -> ByteStream:  # noqa: ARG002  # a dialer's

@@ -16,15 +16,9 @@ from .test_stream import silence
 NOT_FOUND = "The host name could not be resolved to an address we may connect to."
 
 
-@pytest.fixture(autouse=True)
-def short_steps(monkeypatch):
-    """Names that lead nowhere are told at once, but for the tests that are about it."""
-    monkeypatch.setattr(dialer_module, "LOOKUP_STEP", 0.01)
-
-
-async def fault_of(dialer, host, port, security=Security.TLS) -> Fault:
+async def fault_of(dialer, host, port, security=Security.TLS, **options) -> Fault:
     with pytest.raises(Fault) as caught:
-        await dialer.dial(host, port, security)
+        await dialer.dial(host, port, security, **options)
     return caught.value
 
 
@@ -55,9 +49,8 @@ async def test_one_private_address_refuses_the_dial(addresses, no_connections):
 
 
 @pytest.mark.parametrize("after", [0.0, 0.4, 1.9, 2.5])
-async def test_an_internal_name_ends_as_one_that_does_not_exist(autojump_clock, monkeypatch, no_connections, after):
+async def test_an_internal_name_ends_as_one_that_does_not_exist(autojump_clock, no_connections, after):
     """Same fault, same moment: whoever asks name after name learns none that only our name servers know."""
-    monkeypatch.setattr(dialer_module, "LOOKUP_STEP", 2.0)
     private, public = ip_address("10.0.0.1"), ip_network("8.8.8.0/24")
     zone = {"internal.example.test": [private], "crowd.example.test": [*public]}
 
@@ -70,11 +63,23 @@ async def test_an_internal_name_ends_as_one_that_does_not_exist(autojump_clock, 
     told = set()
     for host in (*zone, "nothing.example.test"):
         began = trio.current_time()
-        fault = await fault_of(Dialer(NetworkPolicy(), Resolver(lookup=lookup)), host, 993)
+        fault = await fault_of(Dialer(NetworkPolicy(), Resolver(lookup=lookup)), host, 993, equal_times=True)
         took = trio.current_time() - began
         assert took % 2.0 == 0.0
         told.add((fault.kind, fault.reason, fault.disposition, fault.retry_after, took if after < 2.0 else None))
     assert len(told) == 1
+
+
+async def test_an_account_whose_name_is_gone_waits_for_no_step(autojump_clock):
+    """Only whoever asks and waits is told late; the attempts of many accounts would hold up the others."""
+    async def lookup(host):
+        await trio.sleep(0.1)
+        raise LookupFailed("NXDOMAIN")
+
+    began = trio.current_time()
+    fault = await fault_of(Dialer(NetworkPolicy(), Resolver(lookup=lookup)), "gone.example.test", 993)
+    assert fault.reason == NOT_FOUND
+    assert trio.current_time() - began < 0.2
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "mail.localhost", "ｌｏｃａｌｈｏｓｔ", "10.0.0.1", "::1"])
