@@ -190,6 +190,7 @@ class Connection(TCPServer):
         """End at once: another needs the place, and this one only waits."""
         self.gave_way = True
         self._waiting.pop(self, None)
+        self._settled.set()  # an answer that is being ended waits for it in a shield
         self._scope.cancel()
 
     async def _serve(self) -> None:
@@ -253,6 +254,8 @@ class Connection(TCPServer):
     def _begin_waiting(self) -> None:
         """Nothing is under way here but what the client will do next."""
         self._settled.set()
+        if self.gave_way:
+            return  # it ends, and its place is given away once
         self._waiting.pop(self, None)  # the order is that of arrival
         self._waiting[self] = None
 
@@ -260,7 +263,8 @@ class Connection(TCPServer):
         async with self.send_lock:
             under_way = self not in self._waiting
             try:
-                self._waiting.setdefault(self)  # for the client to read
+                if not self.gave_way:
+                    self._waiting.setdefault(self)  # for the client to read
                 with trio.fail_after(self._send_timeout):
                     await self._transport.send_all(data)
                 if under_way:
@@ -312,7 +316,6 @@ class Connection(TCPServer):
                 break
         self._reading = False
         await self.protocol.handle(Closed())
-
 
     async def _hear_out(self) -> None:
         """The client sends no more; where a whole request is under way it may be listening to the answer."""

@@ -1,0 +1,43 @@
+"""Connections that are asked to give way leave at once, whatever they are in the middle of."""
+
+import pytest
+import trio
+
+from control_api import guard
+
+from .test_server import Stalled, app_with_much_to_say, serving, until  # noqa: F401  # a fixture among them
+from .wire import answer, connection, request
+
+
+@pytest.fixture
+async def full(app_with_much_to_say, nursery):  # noqa: F811  # the fixture imported above
+    """A listener for one connection, whose client does not read what it asked for and then breaks the protocol."""
+    listener, scope, address = await serving(nursery, app_with_much_to_say, max_connections=1, send_timeout=60)
+    stalled = Stalled(address)
+    stalled.ask(request("GET", "/much", "Transfer-Encoding: chunked"))
+    await until(lambda: len(listener._waiting) == 1)
+    stalled.ask(b"zz\r\n\r\n")  # no chunk: an error behind an answer that has begun, which is ended first
+    await trio.sleep(0.1)
+    yield listener, address
+    stalled.socket.close()
+    scope.cancel()
+
+
+async def test_an_answer_that_is_being_ended_does_not_hold_the_place(full, monkeypatch):
+    monkeypatch.setattr(guard, "LINGER", 60.0)
+    listener, address = full
+    async with connection(address) as newcomer:
+        await newcomer.send_all(request("GET", "/x"))
+        assert (await answer(newcomer))[0] == 404
+        await until(lambda: listener._leaving == 0)
+        assert listener.statistics()["open"] == 1
+        assert listener.statistics()["gave_way"] == 1
+
+
+async def test_who_gives_way_is_asked_once(full):
+    listener, _ = full
+    (connection_,) = listener._waiting
+    connection_.give_way()
+    connection_._begin_waiting()
+    assert not listener._waiting
+    assert not listener._make_room()
