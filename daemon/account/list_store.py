@@ -18,21 +18,31 @@ from daemon.storage.connection import Conn
 from .access_store import VIEW_COLUMNS, view_of
 from .views import AccountView
 
-# The first condition is what the index can find, the second what is meant: a transaction may be newer than the oldest
-# one that was open then, and have been seen.
+# The first two conditions are what the index can find, the last what is meant: a transaction may be newer than the
+# oldest one that was open then, and have been seen.  What the server has not reached is of another server's making, and
+# came here in a dump: it would be news for ever.
 _UNSEEN = (
     "{0}.changed >= pg_snapshot_xmin(%(seen)s::pg_snapshot)"
+    " AND {0}.changed < pg_snapshot_xmax(pg_current_snapshot())"
     " AND NOT pg_visible_in_snapshot({0}.changed, %(seen)s::pg_snapshot)"
 )
-_ACCESS = f"EXISTS (SELECT FROM access_changes c WHERE c.user_id = %(user)s AND {_UNSEEN.format('c')})"
+# A server that is behind the snapshot has lost transactions, and gives their ids to others.
+_ACCESS = (
+    "(pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(%(seen)s::pg_snapshot)"
+    f" OR EXISTS (SELECT FROM access_changes c WHERE c.user_id = %(user)s AND {_UNSEEN.format('c')}))"
+)
+# A server whose process was killed recovers and gives ids again that it had not stored, while its postmaster lives on;
+# but all statistics begin anew with a recovery (pgstat_reset_after_failure, since PostgreSQL 15).  Somebody who resets
+# them by hand makes the lists be read once more.
+_SERVER = "greatest(pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time())"
 _MINE = "account_access x ON x.account_id = a.id AND x.user_id = %(user)s"
 
 _PROBE = (
-    f"SELECT pg_postmaster_start_time(), now(), {_ACCESS},"  # noqa: S608 - constants of this module, as below
+    f"SELECT {_SERVER}, now(), {_ACCESS},"  # noqa: S608 - constants of this module, as below
     f" EXISTS (SELECT FROM accounts a WHERE a.owner_id = %(user)s AND {_UNSEEN.format('a')})"
     f" OR EXISTS (SELECT FROM accounts a JOIN {_MINE} WHERE x.role <> 'owner' AND {_UNSEEN.format('a')})"
 )
-_HEAD = "pg_current_snapshot()::text AS seen, pg_postmaster_start_time() AS server, now() AS now"
+_HEAD = f"pg_current_snapshot()::text AS seen, {_SERVER} AS server, now() AS now"
 _ALL = (
     f"SELECT h.*, a.* FROM (SELECT {_HEAD}, false AS access_changed) h"  # noqa: S608 - as above
     f" LEFT JOIN (SELECT {VIEW_COLUMNS}"
@@ -51,7 +61,7 @@ class Probe:
     """Whether there is anything to read."""
 
     server: datetime
-    """When the server was started: another one may not know the transactions that a snapshot names."""
+    """When the server was started, or recovered: another one may not know the transactions that a snapshot names."""
     now: datetime
     access_changed: bool
     """Whether what the user may see has changed since the snapshot."""

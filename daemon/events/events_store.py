@@ -2,7 +2,8 @@
 
 A sequence alone is no order to read by: a transaction may take number 7, another take 8 and commit, and a reader that
 has seen 8 never comes back for 7.  So each row carries its transaction's id, readers order by (xid, id), and read only
-what is below the xmin of their snapshot, where nothing can appear any more.
+what is below the xmin of their snapshot, where nothing can appear any more.  In a database that was restored into
+another server both count from `events_ahead` (see `storage.identity`), so that order and cursors outlive it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Event:
     """One row of the log."""
 
     cursor: tuple[int, int]
-    """(transaction, sequence): where a reader goes on."""
+    """(transaction, sequence): where a reader goes on; the first counts from `events_ahead`."""
     type: str
     account_id: UUID | None
     data: Mapping[str, Any]
@@ -72,7 +73,8 @@ async def read_after(conn: Conn, cursor: tuple[int, int], limit: int) -> Sequenc
     """Up to `limit` events behind a cursor ((0, 0) is the beginning), never one that a later call would precede."""
     rows = await conn.execute(
         "SELECT xid::text::bigint, id, type, account_id, data, created_at FROM events"
-        " WHERE (xid, id) > (%s::text::xid8, %s) AND xid < pg_snapshot_xmin(pg_current_snapshot())"
+        " WHERE (xid, id) > (%s::text::xid8, %s) AND xid < (SELECT"
+        " (events_ahead + pg_snapshot_xmin(pg_current_snapshot())::text::bigint)::text::xid8 FROM server_identity)"
         " ORDER BY xid, id LIMIT %s",
         (str(cursor[0]), cursor[1], limit),
     )

@@ -9,7 +9,7 @@
     transaction, fence, faults    time limits; proof of ownership; which errors mean that the server is away
     together                      small work of many accounts in one transaction
     connection, waiting           psycopg's driver on Trio, and how it waits for a socket
-    conninfo, migrate             connection strings completed; numbered SQL files
+    conninfo, migrate, identity   connection strings completed; numbered SQL files; a restore into another server
     embedded, cluster, places     the server as a child; its data directory; where its sockets and files may lie
     binaries, leftover, server_log   whose binaries it runs; what a killed daemon left behind; its lines in our log
 

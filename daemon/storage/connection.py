@@ -126,6 +126,9 @@ class TrioConnection(AsyncConnection[Row]):
     answer_within: float | None = None
     """Seconds that the server may leave one request without an answer, or None for no bound (LISTEN waits so)."""
 
+    begun_at: float = -math.inf
+    """When the server's answer to BEGIN was here, Trio's time: the transaction's now() is that or earlier."""
+
     def __init__(self, pgconn: PGconn, row_factory: AsyncRowFactory[Row] = _TUPLES) -> None:
         super().__init__(pgconn, row_factory)
         # Not trio.Lock: that may be released by its owner only, and a half-read notifies() or stream() that the

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -37,6 +37,7 @@ from .transaction import Limits, Progress, begin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from .connection import Conn
@@ -176,6 +177,7 @@ class Database:
         *,
         claim: Claim | None = None,
         patience: float = math.inf,
+        gate: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> T:
         """Run `work(conn)` in one transaction and give what it returns; fenced first when a claim is given.
 
@@ -186,6 +188,7 @@ class Database:
             work: repeatable.
             claim: the account's claim, held until the transaction ends.
             patience: seconds to wait in all for a database that is away; it does not bound the work itself.
+            gate: gives what is held during each attempt, from before it has a connection.
 
         Raises:
             DatabaseAway: still away when patience ended, or too slow for its time limits again and again.
@@ -197,7 +200,7 @@ class Database:
         while True:
             await self.wait_ready(deadline - trio.current_time())
             try:
-                async with self.transaction() as conn:
+                async with gate(), self.transaction() as conn:
                     if claim is not None:
                         await fence(conn, claim)
                     return await work(conn)

@@ -6,6 +6,8 @@ row there, so a failing file leaves nothing; hence a file holds no BEGIN or COMM
 transaction (CREATE INDEX CONCURRENTLY).  Nodes that start at the same time take turns by a transaction-scoped advisory
 lock, which is safe behind a pooler as a session's lock is not.
 
+A database restored into another server is told here, by `identity`, once the schema is up to date.
+
 A migration must not stop a running fleet: it gives up after LOCK_TIMEOUT rather than queue every other transaction
 behind its own wait for a table.
 """
@@ -22,6 +24,7 @@ import structlog
 import trio
 from psycopg import pq
 
+from . import identity
 from .connection import TrioConnection
 from .conninfo import complete
 from .transaction import ANSWER_MARGIN
@@ -180,6 +183,7 @@ async def _apply_next(conn: Conn, files: Sequence[Migration]) -> int | None:
         await conn.execute(_local("lock_timeout", LOCK_TIMEOUT))
         missing = plan(await _history(conn), files)
         if not missing:
+            await identity.settle(conn)
             return None
         migration = missing[0]
         began = trio.current_time()

@@ -11,10 +11,12 @@ and when it is cancelled the next one does.
 
 Nobody waits for somebody else's row.  A group takes locks with SKIP LOCKED, and whoever is left out by that (or has
 lost its claim) runs alone, in a fenced transaction of its own, with its own patience and its own failure.  When a group
-fails as a whole, all of it run alone: so the one that is at fault finds out, and the others are stored.
+fails as a whole, all of it run alone: so the one that is at fault finds out, and the others are stored.  A database that
+is away is nobody's fault: the group waits for it and is tried again, for otherwise every outage would end in as many
+transactions as there are callers.
 
 Who is cancelled while its group is being written waits for the end of that, as for a COMMIT: what it does next must not
-be overtaken by what it did before.
+be overtaken by what it did before.  It waits for GRACE seconds; a work must bear that a cancelled part lands later.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import structlog
 import trio
 
 from .connection import GRACE
-from .faults import DatabaseAway
+from .faults import DatabaseAway, is_slow
 from .fence import fence_all
 
 if TYPE_CHECKING:
@@ -49,8 +51,15 @@ MOST: Final = 250
 """Items of one transaction: some milliseconds of the server's time, and of what the others in it wait."""
 
 
+MOST_LOST: Final = 3
+"""Times in a row that a group is lost with the database before its items go alone: one of them may be what ends it."""
+
+LOST_PAUSE: Final = 0.1
+"""Seconds after the first of those, doubled by each, beside what the wait for the database takes."""
+
+
 class Locked(StrEnum):
-    """What a work does about rows that others hold; ends its `SELECT ... FOR NO KEY UPDATE`."""
+    """What a work does about rows that others hold; ends its `SELECT ... FOR NO KEY UPDATE` or whatever it locks."""
 
     WAIT = ""
     SKIP = " SKIP LOCKED"
@@ -79,6 +88,9 @@ class Runner(Protocol):
         self, work: Callable[[Conn], Awaitable[T]], *, claim: Claim | None = None, patience: float = math.inf
     ) -> T:
         """As `Database.run`."""
+
+    async def wait_ready(self) -> None:
+        """As `Database.wait_ready`."""
 
 
 class _Item:
@@ -113,6 +125,7 @@ class Line:
         self._queue: deque[_Item] = deque()
         self._leading = False
         self._next = -math.inf
+        self._lost = 0
         self._batch: Sequence[_Item] = ()
         self._attempt: trio.Event | None = None
         self.transactions = 0
@@ -171,6 +184,8 @@ class Line:
         self._leading = True
         batch: list[_Item] = []
         try:
+            if self._lost:
+                await self._runner.wait_ready()
             await trio.sleep_until(self._next)  # at least a checkpoint: whoever is about to ask comes along
             self._next = trio.current_time() + GAP
             while self._queue and len(batch) < MOST:
@@ -178,7 +193,8 @@ class Line:
             self._batch = batch
             await self._together(batch)
         finally:
-            # Of a leader that is cancelled the transaction is undone; the others' part goes to the next.
+            # Of a leader that is cancelled the transaction is undone, as of one that lost the database; the others' part
+            # goes to the next.
             self._queue.extendleft(reversed([item for item in batch if not item.settled and not item.gone]))
             self._leading, self._batch = False, ()
             self._end_attempt()
@@ -186,9 +202,16 @@ class Line:
 
     async def _together(self, batch: Sequence[_Item]) -> None:
         try:
-            # Without patience: a database that is away is waited for by each alone, who may be cancelled meanwhile.
+            # Without patience: a database that is away is waited for in the queue, which may be left meanwhile.
             outcomes = await self._runner.run(lambda conn: self._do(conn, batch), patience=0.0)
-        except DatabaseAway:
+            self._lost = 0
+        except DatabaseAway as exc:
+            self._lost += 1
+            slow = isinstance(exc.__cause__, psycopg.Error) and is_slow(exc.__cause__)  # the work's fault, maybe
+            if self._lost < MOST_LOST and not slow:
+                self._next = trio.current_time() + LOST_PAUSE * 2 ** (self._lost - 1)
+                return  # unsettled: `_lead` puts it back
+            self._lost = 0
             outcomes = {}
         except psycopg.Error as exc:
             log.warning("database.group_failed", items=len(batch), sqlstate=exc.sqlstate, error=type(exc).__name__)
@@ -212,7 +235,9 @@ class Line:
             if item.claim is None or item.claim in held:
                 kinds.setdefault(item.work, []).append(item)
         outcomes: dict[int, object] = {}
-        for work, items in kinds.items():
+        for work, asked in kinds.items():
+            if not (items := [item for item in asked if not item.gone]):
+                continue
             locked = Locked.SKIP if items[0].claim is not None else None
             results = await _ask(work, conn, [item.value for item in items], locked)
             outcomes.update(zip(map(id, items), results, strict=True))

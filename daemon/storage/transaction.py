@@ -79,6 +79,7 @@ async def begin(conn: Conn, limits: Limits, progress: Progress) -> AsyncIterator
     conn.answer_within = limits.answer
     try:
         await conn.execute(limits.begin(), prepare=False)
+        conn.begun_at = trio.current_time()
         try:
             yield conn
         except BaseException:

@@ -34,7 +34,8 @@ CREATE TABLE access_changes (
     PRIMARY KEY (user_id, changed)
 );
 
-CREATE FUNCTION access_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Its search path is this session's for ever: a restore writes the rows with an empty one.
+CREATE FUNCTION access_changed() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     concerned text;
 BEGIN
@@ -44,11 +45,13 @@ BEGIN
         ]) AS id WHERE id IS NOT NULL
     LOOP
         INSERT INTO access_changes (user_id, changed) VALUES (concerned, pg_current_xact_id()) ON CONFLICT DO NOTHING;
-        -- What ended before now is told by the row above: who sees that one saw an end of those, and who does not see
-        -- it finds it.  What another transaction is removing is left to it.
+        -- The others that can be seen ended before this transaction does, so the row above tells of them as well: a
+        -- reader's snapshot that lacks one of them lacks this transaction too, and who does not see the row above yet
+        -- still sees theirs.  Nor is one spared that a restore brought of a transaction this server has not reached.
+        -- What another transaction is removing is left to it.
         DELETE FROM access_changes WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM access_changes
-            WHERE user_id = concerned AND changed < pg_snapshot_xmin(pg_current_snapshot()) FOR UPDATE SKIP LOCKED
+            WHERE user_id = concerned AND changed <> pg_current_xact_id() FOR UPDATE SKIP LOCKED
         ));
     END LOOP;
     RETURN NULL;
@@ -59,3 +62,13 @@ CREATE TRIGGER account_access_changed AFTER INSERT OR UPDATE OR DELETE ON accoun
 
 -- Accounts shared with a user, apart from their own.
 CREATE INDEX account_access_shared ON account_access (user_id) WHERE role <> 'owner';
+
+-- The server whose transactions the rows here name.  Restored from a dump into another one, the log of events would hold
+-- transactions that are ahead of those to come: so the migrator compares this row at each start, and on a new server sets
+-- `events_ahead` beyond all that the log has, and the default of `events.xid` to as many beyond the transaction's own id.
+CREATE TABLE server_identity (
+    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    identifier  bigint NOT NULL,            -- system_identifier, which initdb draws
+    events_ahead bigint NOT NULL DEFAULT 0 CHECK (events_ahead >= 0)
+);
+INSERT INTO server_identity (identifier) SELECT system_identifier FROM pg_control_system();
