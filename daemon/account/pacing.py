@@ -5,6 +5,15 @@ is taken first, and what a host's refusals teach of the pace it bears (`host_pac
 not shake more hands than its cores can: so a turn of the node's is taken with it in hand.  And a host that does not
 answer must hold nothing that another host needs: so a turn counts for SLOW seconds only, after which the attempt goes
 on without one.
+
+A session that was never synced has much to fetch, and we log in faster than we fetch:
+
+    newcomer ──► few wait for a beginning? ──► log in ──► beginning: the newest window ──► first_syncs: group by group
+    others ──────────────────────────────────► log in ──► compare
+
+So newcomers log in only as fast as others have begun (and accounts in trouble only as fast as the background takes
+them); the newest mail of each comes before the older mail of any, and a small inbox is complete with that.  Who has
+begun waits for its next turn as long as it takes, and keeps its session alive.
 """
 
 from __future__ import annotations
@@ -40,6 +49,14 @@ MOST_BULK: Final = 8
 """Seconds that an account's turn to fetch in bulk counts: its server sends some thousand messages meanwhile, or it is
 so slow that it costs us little; and how many times the number of turns may be at it, for each holds two batches."""
 
+BEGINNINGS: Final = 2
+MOST_BEGINNINGS: Final = 4
+"""For each turn to fetch in bulk, turns to fetch an inbox's newest window; and how many may be at it, as above.  They
+are short, and half of each is a wait for the server or the disk."""
+
+MOST_WAITING: Final = 16
+"""Accounts that wait for such a turn, or one of the background, in a session of their own, above which no other logs in
+for one: that is the work of a second or two, and more than is done in the time of a login."""
 
 BACKGROUND: Final = 3
 """Accounts at once whose last attempt failed, or who have news without an end, from the login until they have caught up
@@ -92,7 +109,7 @@ class Pacing:
     Args:
         starting: accounts that begin to connect within `SLOW` seconds and have not ended.
         starting_per_host: accounts that connect to one host at once.
-        first_syncs: accounts that fetch in bulk at once; the others wait for their turn.
+        first_syncs: accounts that fetch in bulk at once; the others wait for their turn, see the module.
     """
 
     def __init__(self, *, starting: int, starting_per_host: int, first_syncs: int) -> None:
@@ -101,13 +118,19 @@ class Pacing:
         self._hosts: dict[Hashable, _Host] = {}
         self._sweep_at = SWEEP
         self.first_syncs = Turns(first_syncs, BULK, most=MOST_BULK * first_syncs)
+        self.beginnings = Turns(BEGINNINGS * first_syncs, BULK, most=MOST_BEGINNINGS * first_syncs)
         self.behind = trio.Semaphore(BEHIND)
         self.background = Turns(BACKGROUND, SLOW)
         self.large_bodies = Turns(LARGE_BODIES, LARGE, most=MOST_LARGE_BODIES)
 
     @asynccontextmanager
     async def paced(
-        self, host: Hashable, opening: AbstractAsyncContextManager[T], account: Hashable = None
+        self,
+        host: Hashable,
+        opening: AbstractAsyncContextManager[T],
+        account: Hashable = None,
+        *,
+        then: Turns | None = None,
     ) -> AsyncIterator[T]:
         """Enter `opening` when it is this account's turn; the turn ends when it is entered or has failed.
 
@@ -115,10 +138,28 @@ class Pacing:
             host: the host and whatever else keeps its services apart, such as the port.
             opening: connects and logs in.
             account: whose attempt it is, None where nobody else is to learn from it.
+            then: the turns of which it needs one when it has logged in; it does not while `MOST_WAITING` wait there.
         """
         async with AsyncExitStack() as stack:
+            yield await self._enter(stack, host, opening, account, then=then)
+
+    async def _enter(
+        self,
+        stack: AsyncExitStack,
+        host: Hashable,
+        opening: AbstractAsyncContextManager[T],
+        account: Hashable,
+        *,
+        then: Turns | None,
+    ) -> T:
+        while True:
+            if then is not None:  # before a place is taken, which somebody needs who goes on at once
+                await then.few_waiting(MOST_WAITING)
             async with self._place(host) as at, AsyncExitStack() as turn:
                 begun = await self._begin(at, turn)
+                if then is not None and then.waiting >= MOST_WAITING:
+                    continue  # others came first, while this one waited for its turn
+                at.pace.begin(begun)
                 try:
                     opened = await stack.enter_async_context(opening)
                 except Fault as fault:
@@ -126,25 +167,21 @@ class Pacing:
                     raise
                 metrics.connection_attempts.labels("accepted").inc()
                 at.pace.answered()
-            yield opened
+                return opened
 
     async def _begin(self, at: _Host, turn: AsyncExitStack) -> float:
-        """Take a turn, at the host's pace; when that was, Trio's time."""
+        """Take a turn, when the host's pace allows an attempt; when that was, Trio's time."""
         if not at.queue.locked() and not at.pace.limited(trio.current_time()):
             # No queue where there is no limit: it hands over to one in a round of the loop, and a start is of hundreds.
             await turn.enter_async_context(self._starting())
             if not at.pace.wait(trio.current_time()):
-                begun = trio.current_time()
-                at.pace.begin(begun)
-                return begun
+                return trio.current_time()
             await turn.aclose()  # a limit became known meanwhile
         async with at.queue:
             while (wait := at.pace.wait(trio.current_time())) > 0:  # noqa: ASYNC110  # the clock decides
                 await trio.sleep(min(wait, LOOK_AGAIN))
             await turn.enter_async_context(self._starting())
-            begun = trio.current_time()
-            at.pace.begin(begun)
-            return begun
+            return trio.current_time()
 
     @asynccontextmanager
     async def _place(self, name: Hashable) -> AsyncIterator[_Host]:
@@ -177,7 +214,7 @@ class Pacing:
             waiting=users - self._starting.taken,
             hosts=sum(1 for host in self._hosts.values() if host.users),
             slowed=sum(1 for host in self._hosts.values() if host.pace.limited(now)),
-            first_syncs=self.first_syncs.taken,
+            first_syncs=self.beginnings.taken + self.first_syncs.taken,
         )
 
 

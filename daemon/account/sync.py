@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -31,7 +32,7 @@ from .behind import BehindStore
 from .commands import Attempting, CaughtUp, Command, LoggedIn
 from .pacing import Pacing
 from .rounds import Rounds
-from .turns import Turn
+from .turns import Turn, Turns, kept_alive
 
 INBOX: Final = "INBOX"
 
@@ -63,6 +64,8 @@ class Mailbox:
     endpoint: Endpoint
     username: str
     password: Secret
+    newcomer: bool
+    """Whether it was never synchronised."""
 
 
 class SyncChild:
@@ -70,7 +73,7 @@ class SyncChild:
 
     __slots__ = (
         "_config", "_dialer", "_failed", "_mailbox", "_pacing", "_probation", "_requested", "_rounds", "_session",
-        "_store", "_tell", "_wake",
+        "_store", "_synced", "_tell", "_wake",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +96,8 @@ class SyncChild:
         self._requested = False
         self._failed = False
         """Whether the last attempt ended before it had caught up: then the next is work that others go before."""
+        self._synced = False
+        """Whether it has caught up once."""
         self._wake: trio.Event | None = None
 
     def request(self) -> None:
@@ -113,21 +118,25 @@ class SyncChild:
         self._tell(Attempting())
         mailbox = self._mailbox()
         again, self._failed = self._failed, True  # until it has caught up
-        async with AsyncExitStack() as self._probation, self._opened(mailbox) as session:
+        newcomer = mailbox.newcomer and not self._synced
+        then = self._pacing.background if again else self._pacing.beginnings if newcomer else None
+        async with AsyncExitStack() as self._probation, self._opened(mailbox, then) as session:
             self._tell(LoggedIn())
             if again:  # only now: a host that does not answer would have the turn and have no use for it
-                await self._probation.enter_async_context(self._pacing.background())
+                turn = kept_alive(self._pacing.background, session.noop)
+                await self._probation.enter_async_context(turn)
             self._session = session
             try:
                 await self._work(session, mailbox, task_status)
             finally:
                 self._session = None
 
-    def _opened(self, mailbox: Mailbox) -> AbstractAsyncContextManager[Session]:
+    def _opened(self, mailbox: Mailbox, then: Turns | None = None) -> AbstractAsyncContextManager[Session]:
         return self._pacing.paced(
             (mailbox.endpoint.host, mailbox.endpoint.port),  # who holds up another port holds up nobody here
             open_session(self._dialer, mailbox.endpoint, mailbox.username, mailbox.password),
             account=self._store.claim.account_id,
+            then=then,
         )
 
     async def _work(self, session: Session, mailbox: Mailbox, task_status: trio.TaskStatus[None]) -> None:
@@ -141,7 +150,8 @@ class SyncChild:
             self._config.folder,
             verify=lambda: self._opened(mailbox),
             large_bodies=Turn(self._pacing.large_bodies),
-            turns=self._pacing.first_syncs,
+            turns=partial(kept_alive, self._pacing.first_syncs, session.noop),
+            beginnings=partial(kept_alive, self._pacing.beginnings, session.noop),
         )
         self._rounds = Rounds()
         jitter, ready = FIRST_JITTER, False
@@ -157,7 +167,7 @@ class SyncChild:
             proof = self._period(session) + PROOF_MARGIN
             self._tell(CaughtUp(tally.new, proof, began if requested else None))
             if not ready:
-                ready, self._failed, gate = True, False, nullcontext()
+                ready, self._failed, self._synced, gate = True, False, True, nullcontext()
                 await self._probation.aclose()
                 task_status.started()
             await self._watch(session, sync, proof, jitter)

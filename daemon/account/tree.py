@@ -95,6 +95,7 @@ class AccountTree:
         "_store",
         "_supervisor",
         "_sync",
+        "_tried",
         "claim",
         "ended",
         "parked",
@@ -111,6 +112,9 @@ class AccountTree:
 
         self._row: AccountRow | None = None
         self._supervisor: Supervisor | None = None
+        self._tried: int | None = None
+        """The version of the credentials that the last attempt was made with."""
+
         self._not_before = 0.0
         """Until when the server asked us to stay away, Trio's time: nobody's wish shortens that."""
 
@@ -242,7 +246,7 @@ class AccountTree:
             if actor.state is not State.PARKED:  # it was paused meanwhile, which says nothing of why it is down
                 fault = Fault(FaultKind.AUTH_FAILED, REFUSED_BEFORE, disposition=Disposition.PARK)
                 self._tell(Attempting())
-                self._tell(SyncEnded(fault, None))
+                self._tell(SyncEnded(fault, None, actor.row.refused_version))
             await trio.sleep_forever()  # until `restart`
         await self._sync.run(task_status=task_status)
 
@@ -263,6 +267,7 @@ class AccountTree:
         """Where to log in, with the password opened for just this attempt."""
         row = self._actor.row if self._actor is not None else self._row
         assert row is not None, "the actor starts first, and reads the row"
+        self._tried = row.credentials_version
         assert row.data_key is not None, "the schema keeps credentials with every account that runs"
         assert row.password_sealed is not None, "likewise"
         try:
@@ -271,7 +276,7 @@ class AccountTree:
             log.warning("account.unreadable", account=str(row.id), reason=str(exc))
             reason = "The stored credentials cannot be read; enter them again, or restore the server's key file."
             raise Fault(FaultKind.UNREADABLE, reason, disposition=Disposition.PARK) from None
-        return Mailbox(row.imap, row.username, password)
+        return Mailbox(row.imap, row.username, password, newcomer=row.first_synced_at is None)
 
     def _tell(self, command: Command) -> None:
         if self._actor is not None and not self._actor.mailbox.statistics().closed:
@@ -304,7 +309,7 @@ class AccountTree:
         if fault is None:
             log.error("account.bug", account=str(self.account_id), child=report.child_id, exc_info=exc)
         if report.child_id == "sync" and report.context is not Context.BUDGET_SPENT:  # that one, `_park` tells
-            self._tell(SyncEnded(fault, report.next_delay))
+            self._tell(SyncEnded(fault, report.next_delay, self._tried))
 
     async def _park(self) -> None:
         """Restart intensity is spent: stay down, and say so."""

@@ -2,17 +2,24 @@
 
 A turn bounds what our processor, memory and disk do at once.  Whoever is slow waits for its server and not for us: so a
 turn counts for a limited time only, after which its holder goes on without one, and the next in the queue begins.
+
+Who has logged in before it waits must say something meanwhile, or its server hangs up on it (`kept_alive`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from math import inf
 from types import TracebackType
+from typing import Final
 
 import trio
+
+KEEP_ALIVE: Final = 120.0
+"""Seconds after which who waits in a session says something.  A server may end a session that is silent for 30 minutes
+(RFC 9051 section 5.4); the NAT tables between here and there often forget it after 5."""
 
 
 class Turns:
@@ -25,22 +32,23 @@ class Turns:
         self._queue = trio.Lock()  # first come, first served; only the first looks at the turns
         self._begun: deque[float] = deque()
         self._ended = trio.Event()
+        self._shorter = trio.Event()
+        self._gate = trio.Lock()
         self.taken = 0
         """How many are inside, with a turn or after it."""
+        self.waiting = 0
+        """How many wait for a turn."""
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[None]:
         """Wait for a turn, and have it until the block ends or its time is over."""
         if self._queue.locked() or self._full:
-            async with self._queue:
-                while self._full:
-                    lent_until = self._begun[0] + self._lent if len(self._begun) >= self._limit else inf
-                    with trio.move_on_at(lent_until):
-                        await self._ended.wait()
-                    self._ended = trio.Event()
-                    while self._begun and self._begun[0] + self._lent <= trio.current_time():
-                        self._begun.popleft()
-                begun = self._take()
+            self.waiting += 1
+            try:
+                begun = await self._wait()
+            finally:
+                self.waiting -= 1
+                self._shorter.set()
         else:  # nobody waits: a queue hands over once a round of the loop, which is slow where there is room for many
             begun = self._take()
         try:
@@ -50,6 +58,26 @@ class Turns:
             if begun in self._begun:
                 self._begun.remove(begun)
             self._ended.set()
+
+    async def few_waiting(self, most: int) -> None:
+        """Wait until fewer than `most` wait for a turn; first come, first served."""
+        if self.waiting < most and not self._gate.locked():
+            return  # nobody waits: a queue lets one pass in a round of the loop
+        async with self._gate:
+            while self.waiting >= most:
+                self._shorter = trio.Event()
+                await self._shorter.wait()
+
+    async def _wait(self) -> float:
+        async with self._queue:
+            while self._full:
+                lent_until = self._begun[0] + self._lent if len(self._begun) >= self._limit else inf
+                with trio.move_on_at(lent_until):
+                    await self._ended.wait()
+                self._ended = trio.Event()
+                while self._begun and self._begun[0] + self._lent <= trio.current_time():
+                    self._begun.popleft()
+            return self._take()
 
     @property
     def _full(self) -> bool:
@@ -78,3 +106,37 @@ class Turn:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         return await self._turn.__aexit__(kind, exc, trace)
+
+
+@asynccontextmanager
+async def kept_alive(turns: Turns, alive: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """A turn, as `turns()` gives; while waiting for it `alive` is called every KEEP_ALIVE seconds.
+
+    What `alive` does is never cut short by the turn: that begins when it is done.  What it raises ends the waiting.
+    """
+    turn = AsyncExitStack()
+    failure: Exception | None = None
+    got = trio.Event()
+
+    async def speak() -> None:
+        nonlocal failure
+        while not got.is_set():
+            with trio.move_on_after(KEEP_ALIVE):
+                await got.wait()
+                return
+            try:
+                await alive()
+            except Exception as exc:  # noqa: BLE001  # raised again below, out of the nursery
+                failure = exc
+                waiting.cancel()
+                return
+
+    async with turn:
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as waiting:
+                nursery.start_soon(speak)
+                await turn.enter_async_context(turns())
+            got.set()
+        if failure is not None:
+            raise failure
+        yield

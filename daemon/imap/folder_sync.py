@@ -59,13 +59,15 @@ Verify = Callable[[], AbstractAsyncContextManager[Session]]
 
 
 Turns = Callable[[], AbstractAsyncContextManager[object]]
-"""Waits for a turn to fetch in bulk, which other accounts want as well."""
+"""Waits for a turn to fetch in bulk, which other accounts want as well; the session may be used while waiting."""
 
 
 class FolderSync:
     """One folder of one account, over the life of one session."""
 
-    __slots__ = ("_config", "_fetcher", "_highest", "_large_bodies", "_turns", "_verify", "record", "session")
+    __slots__ = (
+        "_beginnings", "_config", "_fetcher", "_highest", "_large_bodies", "_turns", "_verify", "record", "session",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class FolderSync:
         verify: Verify,
         large_bodies: Limiter,
         turns: Turns = nullcontext,
+        beginnings: Turns = nullcontext,
     ) -> None:
         self.session = session
         self.record = record
@@ -83,6 +86,7 @@ class FolderSync:
         self._verify = verify
         self._large_bodies = large_bodies
         self._turns = turns
+        self._beginnings = beginnings
 
     # -- one whole run -------------------------------------------------------------------------------------------------
 
@@ -201,12 +205,15 @@ class FolderSync:
         """Fetch downwards from the cursor, newest first, until nothing is left below."""
         below = self.record.cursor.backfill_below
         uids = await self.session.uid_search(b"UID 1:%d" % (below - 1)) if below > 1 else array("I")
-        uids, group = between(uids, 1, below), GROUP * self._config.window
+        uids = between(uids, 1, below)
+        # The newest window by itself: most have a turn for that soon, and many an inbox is complete with it.
+        group, turns = self._config.window, self._beginnings
         while uids:
             windows = descending_windows(uids[-group:], self._config.window)
             del uids[-group:]
-            async with self._turns():
+            async with turns():
                 await self._fetcher.windows(windows, partial(self._store_backfill, last=not uids))
+            group, turns = GROUP * self._config.window, self._turns
             if uids and self.session.newsbox.any:
                 await self.take(self.session.take_news(), tally)
         if not self.record.cursor.complete:
