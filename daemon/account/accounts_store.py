@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-import trio
 from psycopg.rows import class_row
 
 from daemon import events
@@ -46,6 +45,8 @@ class AccountRow:
     first_synced_at: datetime | None
     sync_pending: bool
     """Whether a requested synchronisation has not been served."""
+    new_messages: int
+    """Arrived since it was first up to date."""
     proved: bool
     """Whether the last proof that it is up to date is still fresh."""
 
@@ -57,7 +58,7 @@ class AccountRow:
 
 _ROW = (
     "SELECT id, owner_id, email, imap_host, imap_port, imap_security, username, data_key, password_sealed,"
-    " credentials_version, refused_version, desired, state, state_reason, first_synced_at,"
+    " credentials_version, refused_version, desired, state, state_reason, first_synced_at, new_messages,"
     " coalesce(sync_requested_at > coalesce(sync_served_at, '-infinity'), false) AS sync_pending,"
     " coalesce(proof_until > now(), false) AS proved"
     " FROM accounts WHERE id = ANY(%s)"
@@ -70,6 +71,16 @@ async def load(conn: Conn, ids: Sequence[UUID]) -> list[AccountRow | None]:
         await cursor.execute(_ROW, (list(ids),))
         found = {row.id: row for row in await cursor.fetchall()}
     return [found.get(account_id) for account_id in ids]
+
+
+_RUNNING = "JOIN accounts b ON b.id = g.id AND b.desired = 'running' FOR NO KEY UPDATE OF b"
+"""Who is written.  Of an account that its owner has stopped the fleet says so, and what an attempt has still to say,
+however late it gets here, does not undo that: such a row is left as it is."""
+
+
+def _left(locked: Locked) -> LeftOut | None:
+    """What became of a row that was not written: locked, or else not wanted any more."""
+    return Left.OUT if locked is Locked.SKIP else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +96,12 @@ async def set_progress(conn: Conn, steps: Sequence[Step], locked: Locked = Locke
     cursor = await conn.execute(
         "UPDATE accounts a SET state = g.state, state_since = now(), retry_at = NULL"  # noqa: S608 - an enumeration's
         " FROM (SELECT b.id, g.state FROM unnest(%s::uuid[], %s::text[]) AS g (id, state)"
-        "  JOIN accounts b ON b.id = g.id"
-        f"  FOR NO KEY UPDATE OF b{locked}) AS g"
+        f"  {_RUNNING}{locked}) AS g"
         " WHERE a.id = g.id RETURNING a.id",
         ([step.account_id for step in steps], [step.state.value for step in steps]),
     )
     written = {row[0] for row in await cursor.fetchall()}
-    return [None if step.account_id in written else Left.OUT for step in steps]
+    return [None if step.account_id in written else _left(locked) for step in steps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,8 @@ class Trouble:
     """A sentence for the owner."""
     retry_in: float | None
     """Seconds until the next attempt, or None."""
-    refused: bool = False
-    """Whether the credentials as they are now were refused for good: nobody logs in with them again."""
+    refused_version: int | None = None
+    """The version of the credentials that were refused for good, or None: nobody logs in with those again."""
 
 
 async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
@@ -117,11 +127,10 @@ async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = 
         "UPDATE accounts a SET state = g.state, state_code = g.code, state_reason = g.reason,"  # noqa: S608 - likewise
         " state_since = CASE WHEN a.state = g.state THEN a.state_since ELSE now() END,"
         " retry_at = now() + make_interval(secs => g.retry), trouble_since = coalesce(a.trouble_since, now()),"
-        " refused_version = CASE WHEN g.refused THEN a.credentials_version END"
+        " refused_version = g.refused"
         " FROM (SELECT g.* FROM"
-        "  unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::bool[])"
-        "  AS g (id, state, code, reason, retry, refused) JOIN accounts b ON b.id = g.id"
-        f"  FOR NO KEY UPDATE OF b{locked}) AS g"
+        "  unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[])"
+        f"  AS g (id, state, code, reason, retry, refused) {_RUNNING}{locked}) AS g"
         " WHERE a.id = g.id RETURNING a.id",
         (
             [trouble.account_id for trouble in troubles],
@@ -129,11 +138,11 @@ async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = 
             [trouble.code for trouble in troubles],
             [trouble.reason[:500] for trouble in troubles],
             [trouble.retry_in for trouble in troubles],
-            [trouble.refused for trouble in troubles],
+            [trouble.refused_version for trouble in troubles],
         ),
     )
     written = {row[0] for row in await cursor.fetchall()}
-    return [None if trouble.account_id in written else Left.OUT for trouble in troubles]
+    return [None if trouble.account_id in written else _left(locked) for trouble in troubles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,8 @@ class Proof:
     email: str
     new_messages: int
     """Arrived since it was last up to date."""
+    total: int
+    """Arrived since it was first up to date, these included: told as it is, for what is added twice counts twice."""
     fresh: float
     """Seconds for which the server's last word counts as proof of life."""
     began: float | None
@@ -153,30 +164,32 @@ class Proof:
 
 async def set_caught_up(conn: Conn, proofs: Sequence[Proof], locked: Locked = Locked.WAIT) -> list[bool | LeftOut]:
     """Accounts are up to date; of each whether that completed its first synchronisation, which is then an event."""
-    now = trio.current_time()  # later than the transaction's now(), so that too little is served rather than too much
+    # The same moment as the transaction's now() or a little later, so that too little is served rather than too much.
+    now = conn.begun_at
     cursor = await conn.execute(
         "UPDATE accounts a SET state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"  # noqa: S608 - likewise
         " state_since = CASE WHEN a.state = 'watching' THEN a.state_since ELSE now() END, trouble_since = NULL,"
         " first_synced_at = coalesce(a.first_synced_at, now()), last_synced_at = now(), last_contact_at = now(),"
         " refused_version = NULL, proof_until = now() + make_interval(secs => g.fresh),"
-        " new_messages = a.new_messages + g.new,"
+        " new_messages = g.total,"
         " sync_served_at = coalesce(now() - make_interval(secs => g.served), a.sync_served_at),"
         " sync_new_messages = CASE WHEN g.served IS NULL THEN a.sync_new_messages ELSE g.new END"
         " FROM (SELECT g.*, b.first_synced_at IS NULL AS first"
-        "  FROM unnest(%s::uuid[], %s::float8[], %s::int[], %s::float8[]) AS g (id, fresh, new, served)"
-        f"  JOIN accounts b ON b.id = g.id FOR NO KEY UPDATE OF b{locked}) AS g"
+        "  FROM unnest(%s::uuid[], %s::float8[], %s::int[], %s::bigint[], %s::float8[])"
+        f"  AS g (id, fresh, new, total, served) {_RUNNING}{locked}) AS g"
         " WHERE a.id = g.id RETURNING a.id, g.first",
         (
             [proof.account_id for proof in proofs],
             [proof.fresh for proof in proofs],
             [proof.new_messages for proof in proofs],
+            [proof.total for proof in proofs],
             [now - proof.began if proof.began is not None else None for proof in proofs],
         ),
     )
     first: dict[UUID, bool] = dict(await cursor.fetchall())
     synced = [(proof.account_id, {"email": proof.email}) for proof in proofs if first.get(proof.account_id)]
     await events.append_each(conn, events.EventType.ACCOUNT_SYNCED, synced)
-    return [first.get(proof.account_id, Left.OUT) for proof in proofs]
+    return [first.get(proof.account_id, Left.OUT if locked is Locked.SKIP else False) for proof in proofs]
 
 
 async def rewrap(conn: Conn, account_id: UUID, former: bytes, data_key: bytes) -> None:

@@ -61,7 +61,7 @@ class AccountActor:
     """One account's state and mailbox, for one life of its tree."""
 
     __slots__ = (
-        "_control", "_logged_in", "_missed", "_store", "_stored", "_tell_at",
+        "_control", "_logged_in", "_missed", "_new_messages", "_store", "_stored", "_tell_at",
         "account_id", "heard_at", "mailbox", "row", "state",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class AccountActor:
         self.row = row
         self.state = State(row.state)
         self._stored = self.state
+        self._new_messages = row.new_messages  # nobody else counts them while the account is ours
         self._tell_at = math.inf
         """When the state is to be stored if it is not until then, Trio's time."""
 
@@ -183,9 +184,11 @@ class AccountActor:
     async def _caught_up(self, done: CaughtUp) -> None:
         state = next_state(self.state, Event.CAUGHT_UP)
         heard_at = time.time()
-        proof = Proof(self.account_id, self.row.email, done.new_messages, done.proof, done.began)
+        total = self._new_messages + done.new_messages
+        proof = Proof(self.account_id, self.row.email, done.new_messages, total, done.proof, done.began)
         if await self._store.write(accounts_store.set_caught_up, proof):
             log.info("account.synced")
+        self._new_messages = total
         self.heard_at = heard_at
         self._is_stored(state)
 
@@ -199,9 +202,10 @@ class AccountActor:
             return
         parked = next_state(self.state, Event.GIVEN_UP)
         refused = fault is not None and fault.kind in (FaultKind.AUTH_FAILED, FaultKind.PASSWORD_UNSUPPORTED)
+        version = ended.credentials_version if refused else None
 
         async def work(conn: Conn) -> None:
-            await accounts_store.set_trouble(conn, [Trouble(self.account_id, parked, code, reason, None, refused)])
+            await accounts_store.set_trouble(conn, [Trouble(self.account_id, parked, code, reason, None, version)])
             told = {"email": self.row.email, "code": code, "reason": reason}
             await events.append(conn, events.EventType.ACCOUNT_ERROR, self.account_id, told)
 

@@ -22,9 +22,9 @@ class BehindStore(Store):
     """An account's store whose transactions pass a gate."""
 
     gate: Callable[[], AbstractAsyncContextManager[object]]
-    """Asked before each transaction; what it gives is held while the transaction runs."""
+    """Asked before each attempt at a transaction; what it gives is held while that runs, and not while it waits for a
+    database that is away: else a few whose work fails again and again would hold up all who are behind."""
 
     async def run(self, work: Callable[[Conn], Awaitable[T]]) -> T:
         """One fenced transaction, when the gate lets it through.  Raises as `Store.run` does."""
-        async with self.gate():
-            return await self.database.run(work, claim=self.claim)
+        return await self.database.run(work, claim=self.claim, gate=self.gate)

@@ -49,5 +49,8 @@ class SyncEnded:
     retry_in: float | None
     """Seconds until it is started again; None when it is not."""
 
+    credentials_version: int | None = None
+    """Of the credentials that it was made with."""
+
 
 Command = SyncNow | RowChanged | Attempting | LoggedIn | CaughtUp | SyncEnded

@@ -76,17 +76,22 @@ async def open_folders(
 
 
 async def make_folders(
-    conn: Conn,
-    places: Sequence[tuple[UUID, str]],
-    locked: Locked = Locked.WAIT,  # noqa: ARG001 - of a `Write`; nobody else makes an account's folders
-) -> list[None]:
-    """The rows of folders, where there are none."""
-    await conn.execute(
-        "INSERT INTO folders (account_id, name) SELECT * FROM unnest(%s::uuid[], %s::text[])"
-        " ON CONFLICT (account_id, name) DO NOTHING",
+    conn: Conn, places: Sequence[tuple[UUID, str]], locked: Locked = Locked.WAIT
+) -> list[LeftOut | None]:
+    """The rows of folders, where there are none.
+
+    The foreign key locks the account's row, and would wait for whoever is about to remove it: so that is locked first.
+    """
+    cursor = await conn.execute(
+        "WITH held AS MATERIALIZED (SELECT g.* FROM unnest(%s::uuid[], %s::text[]) AS g (account_id, name)"  # noqa: S608 - an enumeration's word
+        f"  JOIN accounts a ON a.id = g.account_id FOR KEY SHARE OF a{locked}),"
+        " made AS (INSERT INTO folders (account_id, name) SELECT account_id, name FROM held"
+        "  ON CONFLICT (account_id, name) DO NOTHING)"
+        " SELECT account_id, name FROM held",
         ([account_id for account_id, _ in places], [name for _, name in places]),
     )
-    return [None] * len(places)
+    held = set(await cursor.fetchall())
+    return [None if place in held else Left.OUT for place in places]
 
 
 async def save_cursor(conn: Conn, folder_id: int, cursor: Cursor) -> None:

@@ -11,9 +11,9 @@ and when it is cancelled the next one does.
 
 Nobody waits for somebody else's row.  A group takes locks with SKIP LOCKED, and whoever is left out by that (or has
 lost its claim) runs alone, in a fenced transaction of its own, with its own patience and its own failure.  When a group
-fails as a whole, all of it run alone: so the one that is at fault finds out, and the others are stored.  A database that
-is away is nobody's fault: the group waits for it and is tried again, for otherwise every outage would end in as many
-transactions as there are callers.
+fails as a whole, all of it run alone: so the one that is at fault finds out, and the others are stored.  But that a
+database is away is nobody's fault: the group waits for it and is tried again, for otherwise every outage would end in
+as many transactions as there are callers.
 
 Who is cancelled while its group is being written waits for the end of that, as for a COMMIT: what it does next must not
 be overtaken by what it did before.  It waits for GRACE seconds; a work must bear that a cancelled part lands later.
@@ -193,8 +193,7 @@ class Line:
             self._batch = batch
             await self._together(batch)
         finally:
-            # Of a leader that is cancelled the transaction is undone, as of one that lost the database; the others' part
-            # goes to the next.
+            # Of a leader that is cancelled, or has lost the database, the transaction is undone: it goes to the next.
             self._queue.extendleft(reversed([item for item in batch if not item.settled and not item.gone]))
             self._leading, self._batch = False, ()
             self._end_attempt()

@@ -15,7 +15,7 @@ from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.faults import DatabaseAway
 from daemon.storage.fence import Claim, ClaimLost
-from daemon.storage.together import Left, Line, Locked
+from daemon.storage.together import MOST_LOST, Left, Line, Locked
 from tests.daemon.account.running import add_account, column, execute
 from tests.stored import one
 
@@ -73,7 +73,7 @@ async def test_works_of_several_kinds_share_one(db: Database) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell, accounts_store.set_progress, Step(one_claim.account_id, State.SYNCING), one_claim)
         nursery.start_soon(tell, accounts_store.set_trouble, trouble, another)
-        proof = Proof(third.account_id, "u2@a.test", 4, 60.0, trio.current_time())
+        proof = Proof(third.account_id, "u2@a.test", 4, 4, 60.0, trio.current_time())
         nursery.start_soon(tell, accounts_store.set_caught_up, proof, third)
     assert db.statistics().transactions - before == 1
     assert sorted(map(str, told)) == ["None", "None", "True"]
@@ -82,7 +82,7 @@ async def test_works_of_several_kinds_share_one(db: Database) -> None:
     assert await column(db, another.account_id, "retry_at IS NOT NULL AND trouble_since IS NOT NULL")
     assert await column(db, third.account_id, "(state, new_messages, sync_new_messages)::text") == "(watching,4,4)"
     assert await one(db, "SELECT account_id FROM events WHERE type = 'account.synced'") == third.account_id
-    again = Proof(third.account_id, "u2@a.test", 1, 60.0, None)
+    again = Proof(third.account_id, "u2@a.test", 1, 5, 60.0, None)
     assert await db.together.write(accounts_store.set_caught_up, again, third) is False
     assert await one(db, "SELECT count(*) FROM events") == 1, "only the first time is an event"
 
@@ -153,18 +153,24 @@ class Scripted:
     """A database that has each transaction wait for its gate before COMMIT; without patience it may be away."""
 
     def __init__(self) -> None:
-        self.gates = [trio.Event() for _ in range(4)]
+        self.gates = [trio.Event() for _ in range(8)]
         self.begun = 0
         self.committed: list[Sequence[int]] = []
         self.fail: Exception | None = None
+        self.waited = self.patient = 0
 
     async def run(self, work: Callable[[Any], Awaitable[Any]], *, claim: Any = None, patience: float = 1.0) -> Any:
         self.begun += 1
         if self.fail is not None and patience == 0.0:
             raise self.fail
+        self.patient += patience != 0.0
         gate, result = self.gates[self.begun - 1], await work(self)
         await gate.wait()
         return result
+
+    async def wait_ready(self) -> None:
+        self.waited += 1
+        await trio.lowlevel.checkpoint()
 
     async def until_begun(self, count: int) -> None:
         while self.begun < count:  # noqa: ASYNC110 - what is waited for tells nobody
@@ -256,7 +262,31 @@ async def test_who_is_cancelled_before_it_is_written_goes_at_once_and_writes_not
     assert callers.line.transactions == 1
 
 
-async def test_while_the_database_is_away_each_waits_for_itself() -> None:
+async def test_a_group_that_lost_the_database_waits_for_it_and_goes_together() -> None:
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            callers = Callers(nursery)
+            callers.scripted.fail = DatabaseAway("gone")
+            for gate in callers.scripted.gates:
+                gate.set()
+            await callers.ask(1, 2, 3)
+            callers.scripted.fail = None
+    assert callers.results == {1: 2, 2: 4, 3: 6}
+    assert (callers.scripted.waited, callers.scripted.patient) == (1, 0)
+
+
+async def test_after_an_outage_those_who_waited_go_together(db: Database) -> None:
+    claims = await claimed(db, 50)
+    await db._lost("gone")
+    before = db.statistics().transactions
+    async with trio.open_nursery() as nursery:
+        for claim in claims:
+            nursery.start_soon(progress, db, claim)
+    assert db.statistics().transactions - before <= 2
+    assert await in_state(db, "connecting") == 50
+
+
+async def test_a_group_that_loses_the_database_each_time_goes_one_by_one() -> None:
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
             callers = Callers(nursery)
@@ -266,6 +296,7 @@ async def test_while_the_database_is_away_each_waits_for_itself() -> None:
             await callers.ask(1, 2)
     assert callers.results == {1: 2, 2: 4}
     assert callers.line.alone == 2
+    assert callers.scripted.begun == MOST_LOST + 2
 
 
 async def test_a_bug_in_a_work_is_raised_where_it_was_asked_for(db: Database) -> None:
