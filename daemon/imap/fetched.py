@@ -168,7 +168,7 @@ def _plain(sequence: int, parts: Sequence[Part]) -> Fetched | None:
     uid, flags, date, size, modseq, section = match.groups()
     if uid is None or (number := int(uid)) > MAX_UID or (section is None) != (body is None):
         return None
-    if head.count(b"INTERNALDATE") > 1:  # of other items said twice the last one counts there too
+    if head.count(b"UID ") > 1 or head.count(b"INTERNALDATE") > 1:  # of others said twice the last counts there too
         return None
     kept = None
     if flags is not None and (kept := _plain_flags(flags)) is None:

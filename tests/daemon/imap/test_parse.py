@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from imapclient.response_parser import parse_fetch_response, parse_response
 
@@ -272,6 +272,8 @@ ENDS = st.sampled_from([b")", b"", b" )", b" UID 8)", b") "])
 
 
 @given(st.lists(ITEM, max_size=6), LITERALS, st.binary(max_size=4), ENDS)
+@example([b"UID 4294967296", b"RFC822.SIZE 10", b"UID 7"], None, b"", b")")
+@example([b"UID 5", b"UID 4294967296", b"UID 7"], b"BODY[]", b"x", b")")
 def test_the_quick_way_reads_what_the_tokenizer_reads(
     items: list[bytes], literal: bytes | None, data: bytes, end: bytes
 ) -> None:
