@@ -86,10 +86,12 @@ class Store:
 class FolderRecord:
     """One folder's row, cursor and messages."""
 
-    __slots__ = ("_contents", "_store", "folder")
+    __slots__ = ("_contents", "_said", "_store", "folder")
 
     def __init__(self, store: Store, folder: StoredFolder, contents: Contents) -> None:
         self._store = store
+        self._said: Method | None = None
+        """The rung by which the row was last said to be equal, until something changes: it is not said twice."""
         self.folder = folder
         self._contents = contents
         """What the folder holds, as far as that is known: nobody else writes it while this account is ours."""
@@ -192,6 +194,7 @@ class FolderRecord:
         """Move the cursor over what is stored already."""
         if cursor != self.folder.cursor:
             await self._store.run(partial(folders_store.save_cursor, folder_id=self.folder.id, cursor=cursor))
+            self._said = None
             self.folder = replace(self.folder, cursor=cursor)
 
     async def apply_flags(self, changes: Sequence[FlagChange]) -> int:
@@ -269,7 +272,8 @@ class FolderRecord:
     async def finish(self, method: Method, *, settled: bool) -> None:
         """The folder equals the server: say so, and remove what has had its grace."""
         rung = max(method, self.folder.demoted or method, key=list(Method).index)
-
+        if rung is self._said and not self.folder.resyncs and not self._contents.vanished:
+            return
         synced = Synced(self.folder.id, rung, settled)
 
         async def reap(conn: Conn) -> bool:
@@ -284,9 +288,11 @@ class FolderRecord:
             self._changed()  # the next comparison counts for itself
         if settled:
             self.folder = replace(self.folder, resyncs=0)
+        self._said = rung
 
     def _changed(self, *, vanished: bool | None = None, former: bool | None = None) -> None:
         """How many messages the folder holds is to be counted again; what else is known stays, unless it is given."""
+        self._said = None
         known = self._contents
         self._contents = Contents(
             None, known.vanished if vanished is None else vanished, known.former if former is None else former

@@ -105,6 +105,32 @@ async def test_first_sync_then_changes_while_away(account: Account) -> None:
     assert (again.new, again.changed, again.vanished) == (0, 0, 0)
 
 
+async def test_a_comparison_that_finds_nothing_new_says_nothing_twice(account: Account) -> None:
+    """Each renewal compares: with thousands of accounts, what it costs when nothing happened is what idling costs."""
+    server, user = account.server, account.user.name
+    server.seed(user, seeds(20, seed=1))
+    spent: list[int] = []
+
+    async def compare(sync: FolderSync) -> Tally:
+        before = account.db.statistics().transactions
+        tally = await sync.run()
+        spent.append(account.db.statistics().transactions - before)
+        return tally
+
+    async def act(sync: FolderSync, _session: Session) -> None:
+        for _ in range(3):
+            await compare(sync)
+        assert spent[1:] == [0, 0]
+        await account.do(server.flag, [3], "\\Flagged")
+        await account.do(server.expunge, [5])
+        tally = await compare(sync)
+        assert tally.vanished == 1
+        assert spent[-1] > 0
+        await account.compare()
+
+    await account.sync(act)
+
+
 @on_every_rung
 async def test_news_are_stored_as_they_come(account: Account) -> None:
     server, user = account.server, account.user.name
