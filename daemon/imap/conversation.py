@@ -23,7 +23,7 @@ from .faults import Phase, Refused, bye, telling
 from .lanes import Meter
 from .news import NewsBox
 from .parse import response_code
-from .responses import Response, read_response
+from .responses import Response, in_pieces, read_response
 from .wire import Wire, WireStatistics
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ class Conversation:
     """One connection to an IMAP server, for one task at a time."""
 
     __slots__ = (
-        "_capabilities_told", "_leaving", "_tag", "capabilities", "dirty", "malformed", "meter", "newsbox", "phase",
-        "wire",
+        "_capabilities_told", "_leaving", "_pieces", "_tag", "capabilities", "dirty", "malformed", "meter", "newsbox",
+        "phase", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire) -> None:
@@ -115,6 +115,8 @@ class Conversation:
         self.newsbox = NewsBox()
         self._capabilities_told = False
         self._leaving = False
+        self._pieces: Iterator[Response] | None = None
+        """What is left of a long list."""
         self._tag = 0
 
     @property
@@ -203,9 +205,17 @@ class Conversation:
     async def read(self) -> Response:
         """The next response, after what it says of the connection itself was noticed; a BYE raises its fault.
 
+        A long list of UIDs comes as several responses (`in_pieces`).
+
         Sessions that read much take turns here; one that floods us ends (`Meter`).
         """
-        response = await read_response(self.wire)
+        response = next(self._pieces, None) if self._pieces is not None else None
+        if response is None:
+            response = await read_response(self.wire)
+            if (pieces := in_pieces(response)) is not None:
+                self._pieces, response = pieces, next(pieces)
+            else:
+                self._pieces = None
         text = len(response.text)
         if self.meter.note(text, response.size - text):
             await self.meter.pause()

@@ -41,8 +41,8 @@ SHARE: Final = 0.15
 
 LIGHT: Final = 2000.0
 LIGHT_RATE: Final = 500.0
-"""Units that a session may read at once, and a second, before it takes turns: a hundred messages' flags, or a few
-messages with their bodies."""
+"""Units that a session may read at once, and a second, a slice in each turn of the loop, before it takes turns with all
+others: a hundred messages' flags, or a few messages with their bodies."""
 
 
 BEARABLE: Final = 200_000.0
@@ -134,6 +134,7 @@ class Meter:
         if self._bearable.take(told, now):
             raise Fault(FaultKind.PROTOCOL, "The mail server floods us with what nobody asked for.")
         if not self._light.take(units, now):
+            await trio.lowlevel.checkpoint()  # hundreds that begin at once all read little
             return
         if 2 * unasked > units:
             await lanes().unasked(unasked)

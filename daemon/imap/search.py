@@ -71,7 +71,7 @@ class Found:
 def _listed(response: Response) -> Iterable[range]:
     if response.kind == b"SEARCH":
         words = response.text.partition(b"(")[0].split()  # what may follow is (MODSEQ n), RFC 7162 section 3.1.5
-        return [span for word in words for span in parse_ranges(word)]
+        return parse_ranges(b",".join(words)) if words else ()
     for name, value in pairwise(values(response.parts)):
         if type(name) is bytes and name.upper() == b"ALL":
             return parse_ranges(b"%d" % value if type(value) is int else value if type(value) is bytes else b"")

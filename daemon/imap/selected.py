@@ -136,16 +136,22 @@ class Selecting:
             self.permanent_flags = tuple(flag for flag in flags if type(flag) is bytes)[:256]
 
     def _take_fetch(self, response: Response) -> None:
+        if len(self.changed) >= MAX_CHANGED:
+            self.overflowed = True  # all is asked for again: what else is told is not worth our time
+            return
         try:
             data = fetched(response.number or 0, response.parts)
         except Malformed:
             data = None
-        if data is None or (len(self.changed) >= MAX_CHANGED and data.uid not in self.changed):
+        if data is None:
             self.overflowed = True
         else:
             self.changed[data.uid] = FlagNews(data.flags, data.modseq)
 
     def _take_vanished(self, text: bytes) -> None:
+        if len(self.vanished) >= MAX_VANISHED:
+            self.overflowed = True
+            return
         try:
             ranges = parse_ranges(text.rpartition(b" ")[2])
         except ValueError:
