@@ -1,7 +1,7 @@
 """Connections that are asked to give way leave at once, whatever they are in the middle of."""
 
+import h11
 import pytest
-import trio
 
 from control_api import guard
 
@@ -10,21 +10,22 @@ from .wire import answer, connection, request
 
 
 @pytest.fixture
-async def full(app_with_much_to_say, nursery):  # noqa: F811  # the fixture imported above
+async def full(app_with_much_to_say, nursery, monkeypatch):  # noqa: F811  # the fixture imported above
     """A listener for one connection, whose client does not read what it asked for and then breaks the protocol."""
+    monkeypatch.setattr(guard, "LINGER", 60.0)
     listener, scope, address = await serving(nursery, app_with_much_to_say, max_connections=1, send_timeout=60)
     stalled = Stalled(address)
     stalled.ask(request("GET", "/much", "Transfer-Encoding: chunked"))
-    await until(lambda: len(listener._waiting) == 1)
+    await until(lambda: any(each._http.connection.our_state is h11.SEND_BODY for each in listener._waiting))
+    (stuck,) = listener._waiting
     stalled.ask(b"zz\r\n\r\n")  # no chunk: an error behind an answer that has begun, which is ended first
-    await trio.sleep(0.1)
+    await until(lambda: stuck._http.connection.their_state is h11.ERROR)
     yield listener, address
     stalled.socket.close()
     scope.cancel()
 
 
-async def test_an_answer_that_is_being_ended_does_not_hold_the_place(full, monkeypatch):
-    monkeypatch.setattr(guard, "LINGER", 60.0)
+async def test_an_answer_that_is_being_ended_does_not_hold_the_place(full):
     listener, address = full
     async with connection(address) as newcomer:
         await newcomer.send_all(request("GET", "/x"))

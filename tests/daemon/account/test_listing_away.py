@@ -202,7 +202,7 @@ async def test_nobody_waits_longer_than_a_request_does(autojump_clock: trio.abc.
     async def ask(after: float) -> None:
         await trio.sleep(after)
         began = trio.current_time()
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseAway), trio.fail_after(60):
             await listing.show("ann")
         took.append(trio.current_time() - began)
 
