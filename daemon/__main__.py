@@ -53,6 +53,7 @@ from daemon.storage.embedded import embedded_conninfo, run_embedded
 from daemon.storage.faults import is_storage_trouble
 from daemon.storage.migrate import SchemaError, migrate
 from daemon.telemetry import logs, loop, metrics
+from daemon.telemetry.lean import set_aside
 from daemon.telemetry.systemd import Notifier
 from daemon.vault import KeyFileError, Vault
 from supervisor import (
@@ -319,6 +320,7 @@ def main() -> None:
         check(settings)
         state = prepare(settings)
         with node_identity(state.directory) as node:
+            set_aside()
             code = trio.run(_run, settings, state, node)
     except (SettingsError, ForeignPackage, NoNodeIdentity) as exc:
         print(f"accountsd: {exc}", file=sys.stderr)  # noqa: T201 - one sentence for whoever started it

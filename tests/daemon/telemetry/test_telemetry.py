@@ -18,7 +18,7 @@ from daemon.telemetry.metrics import Gauge, Gauges
 from daemon.telemetry.systemd import Notifier
 
 LABELS = {
-    *("arrival", "kind", "le", "method", "status", "state", "to", "generation"),
+    *("arrival", "kind", "le", "method", "outcome", "status", "state", "to", "generation"),
     *("implementation", "major", "minor", "patchlevel", "version"),  # of python_info
 }
 """Every label there may be: each has a handful of values, and none is an account, an address or a host."""
@@ -198,3 +198,19 @@ async def test_tasks_are_counted() -> None:
         [during] = loop.gauges()
         nursery.cancel_scope.cancel()
     assert during.value == before.value + 5
+
+
+MAIN_WITHOUT_A_DAEMON = """
+import gc
+from unittest.mock import MagicMock
+import daemon.__main__ as main
+main.load = main.check = main.prepare = main.node_identity = main.logs = MagicMock()
+main.trio.run = lambda *_: print(gc.get_freeze_count())
+main.main()
+"""
+
+
+def test_the_collector_looks_at_no_imports() -> None:
+    command = [sys.executable, "-c", MAIN_WITHOUT_A_DAEMON]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
+    assert int(done.stdout) > 50_000
