@@ -14,5 +14,5 @@
     binaries, leftover, server_log   whose binaries it runs; what a killed daemon left behind; its lines in our log
 
 Domains write SQL in their `*_store` modules and get a connection from `Database`; nothing here knows a domain's tables
-but `fence`, which reads `claims`.
+but `fence`, which reads `claims`, and `identity`, which lets `events` go on behind what a restore brought.
 """
