@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from daemon.account import actor as actor_module
 from daemon.account.pacing import Pacing
 from daemon.account.tree import Runtime
 from daemon.fleet import claims_store
@@ -285,3 +286,23 @@ async def test_a_restart_of_many_is_written_together(
     assert await one(db, renewed, since) == len(made), "what watches has been written"
     assert await one(db, "SELECT count(*) FROM folders WHERE synced_at > %s", since) == len(made)
     assert spent < 4 * len(made)
+
+
+async def test_proofs_that_only_renew_are_stored_together(
+    db: Database,
+    authority: Authority,
+    dovecot: Dovecot,
+    mail_user: MailUser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actor_module, "RENEW_TOGETHER", 1.0)
+    await add_accounts(db, dovecot, mail_user, 10)
+    async with fleet(make_runtime(db, authority, dovecot.imaps_port, renewal=0.2)):
+        await until(lambda: all_watching(db, 10))
+        await trio.sleep(1.0)  # the first comparison of each counts what there is
+        proved = await one(db, "SELECT max(proof_until) FROM accounts")
+        before = db.statistics().transactions
+        await trio.sleep(2.2)
+        spent = db.statistics().transactions - before
+        assert await one(db, "SELECT count(*) FROM accounts WHERE proof_until > %s", proved) == 10
+        assert spent < 30, "of a hundred renewals"
