@@ -61,6 +61,10 @@ that have to be abandoned takes 20."""
 STOP_AT_ONCE: Final = 100
 """Trees stopped at the same time."""
 
+RELEASE_AT_ONCE: Final = 3
+"""Transactions of accounts that have stopped: hundreds are paused at once, and new mail of the others would queue behind
+them for the database's connections (eight, by default)."""
+
 
 @dataclass(frozen=True, slots=True)
 class FleetStatistics:
@@ -96,6 +100,7 @@ class Fleet:
         self._stopping: set[UUID] = set()
         self._stops: trio.Nursery  # while rounds are made
         self._stop_limit = trio.CapacityLimiter(STOP_AT_ONCE)
+        self._releases = trio.Semaphore(RELEASE_AT_ONCE)
         self._dynamic = DynamicSupervisor("fleet", max_children=capacity + STOP_AT_ONCE, observers=(self._observe,))
         self._nudged = trio.Event()
         self._migrated = migrated
@@ -279,12 +284,13 @@ class Fleet:
             await claims_store.mark_stopped(conn, tree.account_id)
 
         try:
-            await self._database.run(work)
+            await self._database.run(work, gate=lambda: self._releases)
         except ClaimLost:
             self._lost += 1
         else:
             # In a transaction of its own: the fence's shared lock and the update would be one node's deadlock.
-            await self._database.run(partial(claims_store.release, claims=[tree.claim]))
+            release = partial(claims_store.release, claims=[tree.claim])
+            await self._database.run(release, gate=lambda: self._releases)
 
     def _deliver(self, requests: Sequence[Request]) -> None:
         for request in requests:
