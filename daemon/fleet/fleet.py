@@ -62,8 +62,8 @@ STOP_AT_ONCE: Final = 100
 """Trees stopped at the same time."""
 
 RELEASE_AT_ONCE: Final = 3
-"""Transactions of accounts that have stopped: hundreds are paused at once, and new mail of the others would queue behind
-them for the database's connections (eight, by default)."""
+"""Transactions of accounts that have stopped: hundreds are paused at once, and new mail of the others would queue
+behind them for the connections of the database (eight, by default)."""
 
 
 @dataclass(frozen=True, slots=True)
