@@ -70,6 +70,9 @@ BEHIND: Final = 4
 LOOK_AGAIN: Final = 0.5
 """Seconds after which whoever waits for a host's pace looks at it again: what others meet may have quickened it."""
 
+GIVE_WAY: Final = 60.0
+"""Seconds for which the first of those who were turned away lets others go before."""
+
 SWEEP: Final = 1000
 """Hosts with something learnt and nobody connecting, above which those are forgotten that taught nothing lasting."""
 
@@ -88,6 +91,8 @@ class _Host:
     pace: HostPace = field(default_factory=HostPace)
     queue: trio.Lock = field(default_factory=trio.Lock)
     """First come, first served; only the first looks at the pace."""
+    last: trio.Lock = field(default_factory=trio.Lock)
+    """The queue of those who were turned away last time: the first of them waits for a place and for its attempt."""
     users: int = 0
 
 
@@ -130,6 +135,7 @@ class Pacing:
         opening: AbstractAsyncContextManager[T],
         account: Hashable = None,
         *,
+        owner: Hashable = None,
         then: Turns | None = None,
     ) -> AsyncIterator[T]:
         """Enter `opening` when it is this account's turn; the turn ends when it is entered or has failed.
@@ -138,10 +144,11 @@ class Pacing:
             host: the host and whatever else keeps its services apart, such as the port.
             opening: connects and logs in.
             account: whose attempt it is, None where nobody else is to learn from it.
+            owner: whose account that is; None: nobody else's.
             then: the turns of which it needs one when it has logged in; it does not while `MOST_WAITING` wait there.
         """
         async with AsyncExitStack() as stack:
-            yield await self._enter(stack, host, opening, account, then=then)
+            yield await self._enter(stack, host, opening, account, owner=owner, then=then)
 
     async def _enter(
         self,
@@ -150,26 +157,28 @@ class Pacing:
         opening: AbstractAsyncContextManager[T],
         account: Hashable,
         *,
+        owner: Hashable,
         then: Turns | None,
     ) -> T:
         while True:
             if then is not None:  # before a place is taken, which somebody needs who goes on at once
                 await then.few_waiting(MOST_WAITING)
-            async with self._place(host) as at, AsyncExitStack() as turn:
-                begun = await self._begin(at, turn)
+            async with self._place(host, account) as (at, lane), AsyncExitStack() as turn:
+                begun = await self._begin(at, turn, account)
                 if then is not None and then.waiting >= MOST_WAITING:
                     continue  # others came first, while this one waited for its turn
                 at.pace.begin(begun)
+                await lane.aclose()
                 try:
                     opened = await stack.enter_async_context(opening)
                 except Fault as fault:
-                    _learn(at.pace, fault, account, begun)
+                    _learn(at.pace, fault, account, begun, owner)
                     raise
                 metrics.connection_attempts.labels("accepted").inc()
-                at.pace.answered()
+                at.pace.answered(trio.current_time(), account)
                 return opened
 
-    async def _begin(self, at: _Host, turn: AsyncExitStack) -> float:
+    async def _begin(self, at: _Host, turn: AsyncExitStack, account: Hashable) -> float:
         """Take a turn, when the host's pace allows an attempt; when that was, Trio's time."""
         if not at.queue.locked() and not at.pace.limited(trio.current_time()):
             # No queue where there is no limit: it hands over to one in a round of the loop, and a start is of hundreds.
@@ -177,6 +186,14 @@ class Pacing:
             if not at.pace.wait(trio.current_time()):
                 return trio.current_time()
             await turn.aclose()  # a limit became known meanwhile
+        if at.pace.turned_away(account):
+            give_way_until = trio.current_time() + GIVE_WAY
+            while (wait := at.pace.wait(trio.current_time())) > 0 or (  # noqa: ASYNC110  # likewise
+                at.queue.locked() and trio.current_time() < give_way_until
+            ):
+                await trio.sleep(min(wait or LOOK_AGAIN, LOOK_AGAIN))
+            await turn.enter_async_context(self._starting())
+            return trio.current_time()
         async with at.queue:
             while (wait := at.pace.wait(trio.current_time())) > 0:  # noqa: ASYNC110  # the clock decides
                 await trio.sleep(min(wait, LOOK_AGAIN))
@@ -184,7 +201,8 @@ class Pacing:
             return trio.current_time()
 
     @asynccontextmanager
-    async def _place(self, name: Hashable) -> AsyncIterator[_Host]:
+    async def _place(self, name: Hashable, account: Hashable) -> AsyncIterator[tuple[_Host, AsyncExitStack]]:
+        """A place at a host; with what is to be closed when the attempt begins."""
         host = self._hosts.get(name)
         if host is None:
             if len(self._hosts) >= self._sweep_at:
@@ -192,8 +210,11 @@ class Pacing:
             host = self._hosts[name] = _Host(trio.Semaphore(self._per_host))
         host.users += 1
         try:
-            async with host.places:
-                yield host
+            async with AsyncExitStack() as lane:
+                if host.pace.turned_away(account):  # one at a time, so that places are left to the others
+                    await lane.enter_async_context(host.last)
+                async with host.places:
+                    yield host, lane
         finally:
             host.users -= 1
             if not host.users and host.pace.forgettable(trio.current_time()):
@@ -218,14 +239,14 @@ class Pacing:
         )
 
 
-def _learn(pace: HostPace, fault: Fault, account: Hashable, begun: float) -> None:
+def _learn(pace: HostPace, fault: Fault, account: Hashable, begun: float, owner: Hashable) -> None:
     """What a failed attempt tells of its host."""
     cut_off = fault.kind is FaultKind.TLS_FAILED and fault.disposition is Disposition.RETRY  # closed in the handshake
     if fault.kind not in _TURNED_AWAY and not cut_off:
         metrics.connection_attempts.labels("refused").inc()
-        pace.answered()
+        pace.answered(trio.current_time(), account)
         return
     throttled = fault.kind in (FaultKind.THROTTLED, FaultKind.UNAVAILABLE)
     metrics.connection_attempts.labels("throttled" if throttled else "failed").inc()
     if account is not None:
-        pace.throttled(trio.current_time(), account, begun, fault.retry_after)
+        pace.throttled(trio.current_time(), account, begun, fault.retry_after, owner=owner)

@@ -64,6 +64,8 @@ class Mailbox:
     endpoint: Endpoint
     username: str
     password: Secret
+    owner: str
+    """Whose account it is."""
     newcomer: bool
     """Whether it was never synchronised."""
 
@@ -136,6 +138,7 @@ class SyncChild:
             (mailbox.endpoint.host, mailbox.endpoint.port),  # who holds up another port holds up nobody here
             open_session(self._dialer, mailbox.endpoint, mailbox.username, mailbox.password),
             account=self._store.claim.account_id,
+            owner=mailbox.owner,
             then=then,
         )
 

@@ -276,7 +276,7 @@ class AccountTree:
             log.warning("account.unreadable", account=str(row.id), reason=str(exc))
             reason = "The stored credentials cannot be read; enter them again, or restore the server's key file."
             raise Fault(FaultKind.UNREADABLE, reason, disposition=Disposition.PARK) from None
-        return Mailbox(row.imap, row.username, password, newcomer=row.first_synced_at is None)
+        return Mailbox(row.imap, row.username, password, row.owner_id, newcomer=row.first_synced_at is None)
 
     def _tell(self, command: Command) -> None:
         if self._actor is not None and not self._actor.mailbox.statistics().closed:

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from daemon.account.host_pace import CEILING, FLOOR, FORGET, MEMORY, PAUSE_FIRST, PAUSE_LONGEST, HostPace
+from daemon.account.host_pace import CEILING, FLOOR, FORGET, MEMORY, PAUSE_FIRST, PAUSE_LONGEST, REMEMBERED, HostPace
 from daemon.account.pacing import Pacing
 from daemon.errors import Disposition, Fault, FaultKind
 
@@ -32,7 +32,7 @@ def test_nothing_is_held_back_before_a_host_complains():
     for number in range(1000):
         assert pace.wait(number / 1000) == 0.0
         pace.begin(number / 1000)
-        pace.answered()
+        pace.answered(1.0)
     assert pace.rate is None
     assert pace.forgettable(1.0)
 
@@ -60,7 +60,7 @@ def test_a_few_accounts_among_many_that_get_in_do_not_convict():
         if number % MEMORY == 0:
             assert not pace.throttled(number / 100, f"limited {number % 3}", number / 100)
         else:
-            pace.answered()
+            pace.answered(1.0)
     assert pace.rate is None
 
 
@@ -75,14 +75,14 @@ def test_pauses_double_until_somebody_gets_in_and_never_grow_beyond_the_longest(
     pace, now, pauses = convicted(), 1.0, []
     for _ in range(8):
         now += pace.wait(now)
+        attempts(pace, 2, since=now, until=now)
         for account in ("a", "b"):
-            pace.begin(now)
             pace.throttled(now, account, now)
         pauses.append(pace.wait(now))
     assert pauses == [2, 4, 8, 16, PAUSE_LONGEST, PAUSE_LONGEST, PAUSE_LONGEST, PAUSE_LONGEST]
     assert pace.rate is not None
     assert pace.rate >= FLOOR
-    pace.answered()
+    pace.answered(1.0)
     for account in ("a", "b"):
         pace.throttled(now, account, now)
     assert pace.wait(now) == PAUSE_FIRST
@@ -91,6 +91,7 @@ def test_pauses_double_until_somebody_gets_in_and_never_grow_beyond_the_longest(
 @pytest.mark.parametrize(("hint", "pause"), [(None, 1.0), (0.2, 1.0), (17.0, 17.0), (300.0, PAUSE_LONGEST)])
 def test_the_hosts_own_hint_counts_within_bounds(hint: float | None, pause: float):
     pace = HostPace()
+    attempts(pace, 2, since=1.0, until=1.0)
     pace.throttled(1.0, "a", 1.0, hint)
     pace.throttled(1.0, "b", 1.0, hint)
     assert pace.wait(1.0) == pause
@@ -100,22 +101,23 @@ def test_answers_quicken_it_doubling_at_first_and_then_by_one_a_second():
     pace = HostPace()
     pace.rate, pace._threshold = 1.0, 8.0
     for _ in range(7):
-        pace.answered()
+        pace.answered(1.0)
     assert pace.rate == 8.0
     for _ in range(8):  # a second's worth
-        pace.answered()
+        pace.answered(1.0)
     assert pace.rate == pytest.approx(9.0, abs=0.1)
 
 
 def test_a_limit_beyond_the_ceiling_is_none_and_an_old_one_is_forgotten():
     pace = convicted()
     pace.rate = CEILING
-    pace.answered()
+    pace.answered(1.0)
     assert pace.rate is None
     pace = convicted()
     assert pace.limited(1.0 + FORGET)
     assert not pace.limited(1.1 + FORGET)
-    assert pace.forgettable(1.1 + FORGET)
+    assert not pace.forgettable(1.1 + FORGET), "who was turned away is still known"
+    assert pace.forgettable(1.1 + REMEMBERED)
 
 
 # -- with the limiters around it -----------------------------------------------------------------------------------
