@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
+from uuid import uuid4
 
 import trio
 
@@ -83,6 +84,7 @@ async def _measure(place: Place, users: list[str], parts: Sequence[str], *, quic
         "port": place.imap.port,
         "lmtp": place.dovecot.ports.lmtp,
         "users": users,
+        "node": str(uuid4()),  # one for all runs, as a daemon that is started again
         "password": place.dovecot.password,
         "starting": STARTING,
         "idle_for": QUICK_IDLE_FOR if quick else IDLE_FOR,
