@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from daemon.account import turns as turns_module
 from daemon.account.pacing import BEGINNINGS, MOST_WAITING, Pacing
@@ -103,7 +103,7 @@ async def test_who_waits_for_a_turn_says_something_now_and_then(autojump_clock: 
                 await trio.sleep(3 * KEEP_ALIVE + 2.5)
 
         nursery.start_soon(hold)
-        await trio.sleep(0.0)
+        await wait_all_tasks_blocked()
         async with kept_alive(turns, alive):
             # The third word was being said: a turn does not cut it short.
             assert trio.current_time() - began == pytest.approx(3 * KEEP_ALIVE + 3.0)
