@@ -46,10 +46,11 @@ LIGHT_RATE: Final = 500.0
 others: a hundred messages' flags, or a few messages with their bodies."""
 
 
-BEARABLE: Final = 100_000.0
+BEARABLE: Final = 50_000.0
 BEARABLE_RATE: Final = 100.0
-"""Units that a server may send unasked at once, and a second: the new flags of twenty-five thousand messages.  Twenty
-that flood at once are found out within a minute, in their share."""
+"""Units that a server may send unasked at once, and a second: the new flags of twelve thousand messages.  Who sends
+more is not believed less, only asked again by a fresh session, whose SELECT may tell far more.  Fifty that flood have
+SHARE of the loop together, and shall all be found out within a minute or two."""
 
 LONG_ANSWER: Final = 2_000_000.0
 """Units of the answer to SELECT (with QRESYNC: all that changed) or SEARCH: half a million messages' flags, or the UIDs
