@@ -54,6 +54,11 @@ MOST_BEGINNINGS: Final = 4
 """For each turn to fetch in bulk, turns to fetch an inbox's newest window; and how many may be at it, as above.  They
 are short, and half of each is a wait for the server or the disk."""
 
+OVERDUE: Final = 120.0
+"""Seconds at it after which the slowest makes room when all those places are taken and others wait: what it has stored
+stays, and it is tried again later.  A window of a megabyte takes so long at 70 kbit/s; servers that drip are the rest,
+and sixteen of them would let nobody else begin."""
+
 MOST_WAITING: Final = 16
 """Accounts that wait for such a turn, or one of the background, in a session of their own, above which no other logs in
 for one: that is the work of a second or two, and more than is done in the time of a login."""
@@ -122,8 +127,8 @@ class Pacing:
         self._per_host = starting_per_host
         self._hosts: dict[Hashable, _Host] = {}
         self._sweep_at = SWEEP
-        self.first_syncs = Turns(first_syncs, BULK, most=MOST_BULK * first_syncs)
-        self.beginnings = Turns(BEGINNINGS * first_syncs, BULK, most=MOST_BEGINNINGS * first_syncs)
+        self.first_syncs = Turns(first_syncs, BULK, MOST_BULK * first_syncs, OVERDUE)
+        self.beginnings = Turns(BEGINNINGS * first_syncs, BULK, MOST_BEGINNINGS * first_syncs, OVERDUE)
         self.behind = trio.Semaphore(BEHIND)
         self.background = Turns(BACKGROUND, SLOW)
         self.large_bodies = Turns(LARGE_BODIES, LARGE, most=MOST_LARGE_BODIES)
