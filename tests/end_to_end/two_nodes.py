@@ -55,6 +55,8 @@ class TwoNodes:
         """All of it; `patience` bounds each wait in seconds. AssertionError where the daemons do wrong."""
         connected = self._timed(self._connect)
         self._wait_shared(patience)
+        # What comes before an inbox has been looked at is not news, and told nobody.
+        eventually(lambda: self._count("accounts WHERE first_synced_at IS NOT NULL") == len(self.users), patience, 0.1)
         first = self._shares()
         self._deliver("before", self.users)
         self._wait_stored(patience)
@@ -129,7 +131,7 @@ class TwoNodes:
         assert {row[0]: row[1:] for row in rows} == {user: (n, n, n) for user, n in self.sent.items()}
         told = self.one.query("SELECT count(*), count(DISTINCT data->>'message_id') FROM events"
                               " WHERE type = 'email.received'")  # fmt: skip
-        assert told == [(3 * len(self.users), 3 * len(self.users))]
+        assert told == [(3 * len(self.users), 3 * len(self.users))], f"{told} arrivals of {len(self.users)} accounts"
 
     def _all_synced(self) -> None:
         """As a caller sees it, asked of the node that was never stopped."""
