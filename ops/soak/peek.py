@@ -29,6 +29,7 @@ SELECT a.username, f.uidvalidity, f.uidnext, f.backfill_below, f.messages_total,
 _TWICE: Final = """
 SELECT a.username, count(*) FROM (
     SELECT m.account_id FROM messages m JOIN placements p ON p.message_id = m.id
+     WHERE m.message_id IS NOT NULL -- as those have not that were expunged while they were fetched
      GROUP BY m.account_id, m.message_id HAVING count(*) > 1) t
   JOIN accounts a ON a.id = t.account_id GROUP BY a.username
 """

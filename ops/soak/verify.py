@@ -75,7 +75,8 @@ async def _consistency(conn: Conn, account_id: UUID, user: str, server: OnServer
         found.append(f"{user}: the folder was demoted, though Dovecot tells the truth: {demoted}")
     cursor = await conn.execute(
         "SELECT m.message_id, count(*) FROM messages m JOIN placements p ON p.message_id = m.id"
-        " WHERE m.account_id = %s GROUP BY m.message_id",
+        # One that was expunged while it was fetched has no body, and so no name.
+        " WHERE m.account_id = %s AND m.message_id IS NOT NULL GROUP BY m.message_id",
         (account_id,),
     )
     twice = [name for name, count in await cursor.fetchall() if count > 1]

@@ -12,25 +12,24 @@ delivers mail, plays another mail client that flags and expunges, and reads a ma
 import base64
 import grp
 import imaplib
-import shutil
 import smtplib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
-from typing import Self
 
 from . import mailbox
 from .dovecot_conf import DovecotOptions, Ports, configuration
 from .mailbox import Seed, Stored
-from .process import Owner, ServerFailed, ServerProcess, answers, find_program, free_ports, short_directory
+from .process import Owner, Server, ServerFailed, ServerProcess, answers, find_program, on_free_ports, short_directory
 from .tls import Authority, Certificate
 
 _TOKEN_KEY = b"test-secret-test-secret-test-sec!"
 """What Dovecot checks OAuth tokens with: HS256, known to everybody, good on this server only."""
 
 
-class Dovecot:
+class Dovecot(Server):
     """One server. A context manager, or `start()` and `stop()`; `stop()` keeps the mail, `close()` does not."""
 
     def __init__(
@@ -43,70 +42,18 @@ class Dovecot:
         self._owner = Owner.unprivileged()
         self.base = short_directory("dv-", self._owner)
         self.ca_pem = self.authority.write_ca(self.base / "ca.pem")
-        self._process: ServerProcess | None = None
+        super().__init__()
         self._ports: Ports | None = None
         self._prepare()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # --- life ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start it, and return when it greets. Started again, it has the same ports and the same mail.
 
         Raises `ServerFailed` with the end of its log.
         """
-        if self._process is not None:
-            return
-        again = self._ports is not None
-        for attempt in range(5):
-            ports = self._ports if again and self._ports else Ports(*free_ports(5))
-            try:
-                self._launch(ports)
-            except ServerFailed as failure:
-                # Another process was faster with one of the ports: take others, unless clients know ours already.
-                if again or attempt == 4 or "in use" not in str(failure):
-                    raise
-                continue
-            self._ports = ports
-            return
-
-    def stop(self) -> None:
-        """Kill it: clients see their connections reset. The mail stays."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def restart(self) -> None:
-        """`stop()` and `start()`: the same ports, the same mail."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Kill it and remove all it wrote."""
-        self.stop()
-        shutil.rmtree(self.base, ignore_errors=True)
-
-    @property
-    def running(self) -> bool:
-        """Whether the server runs."""
-        return self._process is not None and self._process.running
-
-    @property
-    def pid(self) -> int:
-        """The process id, which is the process group's too. Raises `ServerFailed` when it does not run."""
         if self._process is None:
-            raise ServerFailed("the server does not run")
-        return self._process.pid
+            known = astuple(self._ports) if self._ports is not None else None
+            self._ports = Ports(*on_free_ports(5, known, lambda ports: self._launch(Ports(*ports))))
 
     def log_text(self) -> str:
         """What Dovecot wrote to its log so far."""

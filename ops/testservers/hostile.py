@@ -8,14 +8,13 @@ Each has an address of its own in 127/8, so that to a client they are hundreds o
 """
 
 import json
-import shutil
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from .process import Owner, ServerFailed, ServerProcess, free_ports, short_directory
+from .process import Owner, Server, ServerFailed, ServerProcess, free_ports, short_directory
 from .tls import Authority
 
 DEAD: Final = ("dead", "dropped")
@@ -25,7 +24,7 @@ _NICE: Final = 10
 """Their niceness: real ones run on machines of their own, and must not take ours from what is measured."""
 
 
-class Hostile:
+class Hostile(Server):
     """The process and its hosts; a context manager.
 
     Args:
@@ -50,28 +49,12 @@ class Hostile:
             "control_port": self._control_port, "hosts": dict(zip(addresses, behaviours, strict=True)),
             "gate": gate, "gate_port": self.gate_port,
         }))  # fmt: skip
-        self._process: ServerProcess | None = None
+        super().__init__()
 
     @property
     def ports(self) -> list[int]:
         """All that a client must be allowed to dial."""
         return [self.port, self.drop_port, self._dead_port, self.gate_port]
-
-    @property
-    def pid(self) -> int | None:
-        """The process's id while it runs."""
-        return self._process.pid if self._process is not None else None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start it; blocks until it serves.  Raises `ServerFailed`."""
@@ -89,13 +72,6 @@ class Hostile:
             data = b"".join(iter(lambda: connection.recv(65536), b""))
         said: dict[str, Any] = json.loads(data)
         return said
-
-    def close(self) -> None:
-        """Kill it and remove what it wrote."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-        shutil.rmtree(self.base, ignore_errors=True)
 
     def last_words(self) -> str:
         """The end of its log.  Raises `ServerFailed` when it was never started."""

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,6 +188,76 @@ class ServerProcess:
             if time.monotonic() > deadline:
                 raise ServerFailed(f"{self.name} was killed and does not end")
             time.sleep(0.002)
+
+
+class Server(ABC):
+    """A server that lives in a directory of its own, for the length of a `with` block or until `close()`."""
+
+    base: Path
+    """Where it works; gone with it."""
+
+    def __init__(self) -> None:
+        self._process: ServerProcess | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, and return when it answers; blocks.  Raises `ServerFailed` with the end of its log."""
+
+    def stop(self) -> None:
+        """Kill it: clients see their connections reset. What it stored stays."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def restart(self) -> None:
+        """`stop()` and `start()`: the same ports, what it stored is there."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Kill it and remove all it wrote."""
+        self.stop()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    @property
+    def running(self) -> bool:
+        """Whether the server runs."""
+        return self._process is not None and self._process.running
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is the process group's too. Raises `ServerFailed` when it does not run."""
+        if self._process is None:
+            raise ServerFailed("the server does not run")
+        return self._process.pid
+
+
+def on_free_ports(
+    count: int, known: Sequence[int] | None, launch: Callable[[tuple[int, ...]], None]
+) -> tuple[int, ...]:
+    """Launch a server on ports that are free, or on those it is known by; which they are.  Raises `ServerFailed`."""
+    for attempt in range(5):
+        ports = tuple(known or free_ports(count))
+        try:
+            launch(ports)
+        except ServerFailed as failure:
+            # Another process was faster with one of the ports: take others, unless clients know ours already.
+            if known or attempt == 4 or "in use" not in str(failure):
+                raise
+        else:
+            return ports
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _group_exists(group: int) -> bool:

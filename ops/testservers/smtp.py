@@ -5,14 +5,12 @@ Dovecot's submission service, the real server beside it, relays to its third por
 """
 
 import json
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
-from .process import Owner, ServerFailed, ServerProcess, answers, free_ports, short_directory
+from .process import Owner, Server, ServerProcess, answers, on_free_ports, short_directory
 from .tls import Authority, Certificate
 
 
@@ -40,7 +38,7 @@ class ReceivedMail:
     tls: bool
 
 
-class SmtpServer:
+class SmtpServer(Server):
     """One server. A context manager, or `start()` and `close()`; everybody has the same password."""
 
     host = "localhost"
@@ -60,60 +58,15 @@ class SmtpServer:
         self._mails.mkdir()
         self._chain, self._key = (certificate or self.authority.issue()).write(self.base)
         self._ports: tuple[int, ...] = ()
-        self._process: ServerProcess | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__()
 
     def start(self) -> None:
         """Start it, and return when all its ports answer. Started again, it has the same ports.
 
         Raises `ServerFailed` with the end of its log.
         """
-        if self._process is not None:
-            return
-        known = bool(self._ports)
-        for attempt in range(5):
-            ports = self._ports if known else tuple(free_ports(3))
-            try:
-                self._launch(ports)
-            except ServerFailed as failure:
-                if known or attempt == 4 or "in use" not in str(failure):
-                    raise
-                continue
-            self._ports = ports
-            return
-
-    def stop(self) -> None:
-        """Kill it: clients see their connections reset. What it took stays."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def close(self) -> None:
-        """Kill it and remove all it wrote."""
-        self.stop()
-        shutil.rmtree(self.base, ignore_errors=True)
-
-    @property
-    def running(self) -> bool:
-        """Whether the server runs."""
-        return self._process is not None and self._process.running
-
-    @property
-    def pid(self) -> int:
-        """The process id, which is the process group's too. Raises `ServerFailed` when it does not run."""
         if self._process is None:
-            raise ServerFailed("the server does not run")
-        return self._process.pid
+            self._ports = on_free_ports(3, self._ports, self._launch)
 
     @property
     def starttls_port(self) -> int:

@@ -1,18 +1,13 @@
 """The campaign of kills: its plan is replayable, what must hold meanwhile is seen, and a short one ends in equality."""
 
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from ops.bench.child import environment
 from ops.soak.kill_points import DAEMON, Moment, Victim, points
 from ops.soak.peek import Folder, Snapshot, compare
 
-ROOT = Path(__file__).parents[2]
 USER = "large@example.test"
 
 
@@ -59,15 +54,3 @@ def test_lost_folders_and_events_are_told():
     assert compare(before, Snapshot({}, 1, ("something is twice",)), {USER}) == [
         "something is twice", "1 events are lost", f"{USER}: the folder is lost",
     ]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_a_short_campaign_ends_in_equality(tmp_path):
-    file = tmp_path / "kills.json"
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "ops.soak", "kills", "--quick", "--seed", "1", "--json", str(file)],
-        capture_output=True, text=True, timeout=170, check=False, cwd=ROOT, env=environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.endswith("no problem\n")
-    assert '"problems": []' in file.read_text()

@@ -1,21 +1,15 @@
 """The campaign against parsers: its cases follow from the seed, its measure notices what it must, its short form."""
 
-import json
 import random
-import subprocess
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from ops.bench.child import environment
 from ops.soak import parsers_measure
 from ops.soak.parsers_corpora import corpora
 from ops.soak.parsers_inputs import MOST, Corpus, case, pattern
 from ops.soak.parsers_measure import Told, alarmed, growth, memory, one, put
 
-ROOT = Path(__file__).parents[2]
 CORPUS = Corpus((b"* 5 FETCH (UID 7)\r\n", b"a (b) 12\r\n"), (b"(", b")", b"a "))
 
 
@@ -92,17 +86,3 @@ async def test_work_that_is_not_linear_is_noticed(monkeypatch, power, noticed):
     with alarmed():
         await growth(told, parser, CORPUS, random.Random(1), 4096)
     assert bool(told.problems) is noticed
-
-
-@pytest.mark.slow
-def test_a_short_campaign_finds_nothing(tmp_path):
-    file = tmp_path / "report.json"
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "ops.soak", "parsers", "--quick", "--seed", "1", "--json", str(file)],
-        capture_output=True, text=True, timeout=170, check=False, cwd=ROOT, env=environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    report = json.loads(file.read_text())
-    assert report["problems"] == []
-    assert report["cases"] >= 2000
-    assert all(each["cases"] > 0 for each in report["parsers"].values())

@@ -1,16 +1,9 @@
 """The campaign of stops: what it looks at is seen, and a short one finds nothing."""
 
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from ops.bench.child import environment
 from ops.soak.stops_watch import Systemd, readiness, repairs, shut_down_in_order
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_control_file_tells_how_the_database_ended(tmp_path: Path):
@@ -41,15 +34,3 @@ def test_what_systemd_is_told_is_heard(tmp_path: Path):
     assert systemd.read() == ["READY=1", "STATUS=Waiting"]
     systemd.close()
     assert not systemd.path.exists()
-
-
-@pytest.mark.slow
-def test_a_short_campaign_finds_nothing(tmp_path):
-    file = tmp_path / "stops.json"
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "ops.soak", "stops", "--quick", "--seed", "1", "--json", str(file)],
-        capture_output=True, text=True, timeout=170, check=False, cwd=ROOT, env=environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.endswith("no problem\n")
-    assert '"problems": []' in file.read_text()
