@@ -55,9 +55,8 @@ def test_growth_is_told_for_each_life():
     [
         ({}, []),
         ({"rss_mib": 0.05}, ["rss_mib grew from 132.1 to 156.1"]),
-        ({"descriptors": 0.1}, ["descriptors grew"]),
         ({"tasks": 0.1}, ["tasks grew"]),
-        ({"connections": 0.1}, ["connections grew"]),
+        ({"threads": 0.1}, ["threads grew"]),
     ],
 )
 def test_what_grows_in_a_long_life_is_told(leak: dict[str, float], told: list[str]):
