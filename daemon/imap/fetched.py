@@ -135,7 +135,7 @@ _SECTIONS: Final = (b"BODY[", b"BINARY[", b"RFC822")
 _PLAIN: Final = re.compile(
     rb"\((?:(?:UID ([1-9]\d{0,9})|FLAGS \(([^()\"\[\]]{0,200}+)\)|INTERNALDATE \"([^\"\\]{20,30}+)\""
     rb"|RFC822\.SIZE ([1-9]\d{0,11}|0)|MODSEQ \(([1-9]\d{0,17})\)|(BODY\[\](?:<0>)?) \{\d+\+?\}(?=\Z))"
-    rb"(?: (?=[A-Z])|(?=\)?\Z)))++"
+    rb"(?: (?=[A-Z])|(?=\)?\Z)))+"
 )
 
 _MAX_PLAIN: Final = 1000  # bytes: what we ask for has some 150, with many keywords 300

@@ -20,7 +20,7 @@ MAX_SET: Final = 7_000
 """Bytes of one set in a command: RFC 7162 section 4 asks servers to take command lines of 8192 octets."""
 
 _MAX_DIGITS: Final = 10  # of 4294967295
-_SINGLES: Final = re.compile(rb"[0-9]{1,10}+(?:,[0-9]{1,10}+)*+").fullmatch
+_SINGLES: Final = re.compile(rb"[0-9]{1,10}(?:,[0-9]{1,10})*").fullmatch
 
 
 def parse_ranges(text: bytes) -> list[range]:

@@ -41,8 +41,8 @@ _SIMPLE: Final = 400  # characters of a field that may hold just one address: a 
 
 # Each begins with a line feed, which the search leaps to; one is put before the first.
 _FIELDS: Final = re.compile(
-    rb"\n(subject|from|to|cc|bcc|reply-to|date|message-id|in-reply-to|references|content-type)[ \t]*+:[ \t]*+"
-    rb"([^\r\n]*+(?:\r?\n[ \t][^\r\n]*+)*+)",
+    rb"\n(subject|from|to|cc|bcc|reply-to|date|message-id|in-reply-to|references|content-type)[ \t]*:[ \t]*"
+    rb"([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
     re.IGNORECASE,
 )
 _FOLD: Final = re.compile(r"\r?\n[ \t]+")
