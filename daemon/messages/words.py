@@ -37,7 +37,7 @@ def by_library(text: str) -> str:
     """
     line = " ".join(text.splitlines())
     last = line.rfind("?=") + 2
-    if last < 2:
+    if last < 2 or "=?" not in text:
         return text
     try:
         parts = decode_header(line[:last])

@@ -37,6 +37,7 @@ PHRASE = st.lists(st.one_of(WORD, BETWEEN), max_size=7).map("".join)
 
 @given(st.one_of(PHRASE, st.text(max_size=60), st.text(alphabet="=?_bqQButf-8 4C3z+/", max_size=40)))
 @example("=?utf-8?b?Zg?= =?utf-8?q?oo?= bar =?utf-8?q?baz?= ")
+@example("?=\x0b")
 def test_encoded_words_are_those_of_the_standard_library(text: str) -> None:
     assert words.decoded(text) == words.by_library(text)
 
