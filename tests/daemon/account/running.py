@@ -1,6 +1,6 @@
 """Accounts that run in a test: real rows with sealed credentials, real trees, no daemon around them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sized
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
@@ -19,10 +19,21 @@ from daemon.storage.fence import Claim
 from daemon.vault import KeyRing, Vault
 from daemon.vault.secret import Secret
 from ops.testservers.tls import Authority
+from tests.fix_scripted_imap import On, Say
 from tests.stored import make_account, one
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 VAULT = Vault(KeyRing({"tests": b"k" * 32}))
+
+# What a scripted server says, step by step, until it has an empty inbox watched.
+GREETING = Say(b"* OK [CAPABILITY IMAP4rev1 IDLE] hi\r\n")
+LOGIN = On(rb"LOGIN|AUTH", b"<tag> OK [CAPABILITY IMAP4rev1 IDLE] in\r\n")
+EMPTY = On(
+    rb"EXAMINE",
+    b"* 0 EXISTS\r\n* OK [UIDVALIDITY 7] v\r\n* OK [UIDNEXT 1] n\r\n<tag> OK [READ-ONLY] done\r\n",
+)
+IDLE = On(rb"IDLE", b"+ idling\r\n")
+DONE = On(rb"DONE", b"<tag> OK done\r\n")
 
 
 async def until(holds: Callable[[], Awaitable[Any]], within: float = 20.0) -> Any:
@@ -32,6 +43,11 @@ async def until(holds: Callable[[], Awaitable[Any]], within: float = 20.0) -> An
             if answer := await holds():
                 return answer
             await trio.sleep(0.02)
+
+
+async def seen(things: Sized, count: int) -> bool:
+    """Whether there are so many by now: for `until`."""
+    return len(things) >= count
 
 
 def make_runtime(db: Database, authority: Authority, *ports: int, **changes: Any) -> Runtime:

@@ -5,13 +5,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from daemon.account import turns as turns_module
 from daemon.account.pacing import BEGINNINGS, MOST_WAITING, Pacing
 from daemon.account.states import State
-from daemon.account.turns import KEEP_ALIVE, Turns, kept_alive
-from daemon.errors import Fault, FaultKind
 from daemon.imap.session import Session
 from daemon.storage.database import Database
 from ops.testservers.dovecot import Dovecot
@@ -86,55 +84,6 @@ async def test_a_newcomer_that_gives_up_holds_nobody_up(autojump_clock: MockCloc
         nursery.cancel_scope.cancel()
 
 
-# -- waiting in a session ----------------------------------------------------------------------------------------------
-
-
-async def test_who_waits_for_a_turn_says_something_now_and_then(autojump_clock: MockClock) -> None:
-    turns, said = Turns(1, lent=1e6), []
-
-    async def alive() -> None:
-        await trio.sleep(1.0)
-        said.append(trio.current_time() - began)
-
-    began = trio.current_time()
-    async with trio.open_nursery() as nursery:
-
-        async def hold() -> None:
-            async with turns():
-                await trio.sleep(3 * KEEP_ALIVE + 2.5)
-
-        nursery.start_soon(hold)
-        await wait_all_tasks_blocked()
-        async with kept_alive(turns, alive):
-            # The third word was being said: a turn does not cut it short.
-            assert trio.current_time() - began == pytest.approx(3 * KEEP_ALIVE + 3.0)
-            assert said == pytest.approx([KEEP_ALIVE + 1.0, 2 * KEEP_ALIVE + 2.0, 3 * KEEP_ALIVE + 3.0])
-            assert turns.taken == 1
-            await trio.sleep(10 * KEEP_ALIVE)
-            assert len(said) == 3, "who has a turn has other things to say"
-    assert turns.taken == turns.waiting == 0
-
-
-async def test_a_session_that_dies_while_waiting_gives_up_its_place(autojump_clock: MockClock) -> None:
-    turns = Turns(1, lent=1e6)
-
-    async def alive() -> None:
-        raise ConnectionResetError
-
-    async with turns():
-        with pytest.raises(ConnectionResetError):
-            async with kept_alive(turns, alive):
-                pytest.fail("there was no turn")
-        assert (turns.taken, turns.waiting) == (1, 0)
-    async with kept_alive(turns, alive):
-        assert turns.taken == 1
-    with trio.move_on_after(1.0) as scope:
-        async with turns(), kept_alive(turns, alive):
-            pytest.fail("there was no turn")
-    assert scope.cancelled_caught
-    assert turns.taken == turns.waiting == 0
-
-
 # -- with a real server ------------------------------------------------------------------------------------------------
 
 
@@ -181,65 +130,3 @@ def _one_at_a_time() -> Pacing:
 
 async def _more_than(heard: list[float], count: int) -> bool:
     return len(heard) > count
-
-
-class Dripping:
-    """Holders of turns that never come to an end by themselves."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-        self.made_to_leave: list[float] = []
-
-    async def hold(self) -> None:
-        with pytest.raises(Fault, match="so slow") as caught:
-            async with self.turns():
-                await trio.sleep_forever()
-        assert caught.value.kind is FaultKind.UNAVAILABLE
-        self.made_to_leave.append(trio.current_time())
-
-
-async def test_those_who_drip_make_room_when_others_wait(autojump_clock: MockClock) -> None:
-    dripping = Dripping(Turns(2, lent=5.0, most=4, patience=60.0))
-    began, done = trio.current_time(), []
-
-    async def first_sync() -> None:
-        async with dripping.turns():
-            await trio.sleep(1.0)
-        done.append(trio.current_time() - began)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(4):
-            nursery.start_soon(dripping.hold)
-        await trio.sleep(30.0)
-        assert dripping.turns.taken == 4
-        for _ in range(3):
-            nursery.start_soon(first_sync)
-        await trio.sleep(100.0)
-        assert len(done) == 3
-        assert max(done) < 75.0, "once the first has had its time"
-        assert len(dripping.made_to_leave) == 1, "one place is enough for those who are quick"
-        nursery.cancel_scope.cancel()
-
-
-async def test_who_drips_may_go_on_while_nobody_waits(autojump_clock: MockClock) -> None:
-    dripping = Dripping(Turns(2, lent=5.0, most=2, patience=60.0))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dripping.hold)
-        nursery.start_soon(dripping.hold)
-        await trio.sleep(1000.0)
-        assert not dripping.made_to_leave
-        nursery.cancel_scope.cancel()
-    assert dripping.turns.taken == 0
-
-
-async def test_who_waits_and_gives_up_makes_nobody_leave_later(autojump_clock: MockClock) -> None:
-    dripping = Dripping(Turns(1, lent=5.0, most=1, patience=60.0))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dripping.hold)
-        await trio.sleep(1.0)
-        with trio.move_on_after(30.0):
-            async with dripping.turns():
-                raise AssertionError("there is no room")
-        await trio.sleep(1000.0)
-        assert not dripping.made_to_leave
-        nursery.cancel_scope.cancel()

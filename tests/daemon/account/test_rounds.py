@@ -5,7 +5,6 @@ import trio
 from trio.testing import MockClock
 
 from daemon.account.rounds import ROUNDS, ROUNDS_RATE, UNFOUNDED, Rounds
-from daemon.account.turns import Turn, Turns
 from daemon.errors import Fault, FaultKind
 from daemon.imap.folder_record import Tally
 
@@ -46,30 +45,3 @@ async def test_a_server_that_repeats_itself_every_minute_is_borne(autojump_clock
     for _ in range(1000):
         await trio.sleep(60)
         await acted_on(rounds, Tally())
-
-
-async def test_turns_are_lent_but_no_more_than_the_most_are_inside(autojump_clock: MockClock):
-    turns, begun = Turns(2, lent=5.0, most=4), []
-
-    async def hold() -> None:
-        async with turns():
-            begun.append(trio.current_time())
-            await trio.sleep(60)
-
-    began = trio.current_time()
-    async with trio.open_nursery() as nursery:
-        for _ in range(6):
-            nursery.start_soon(hold)
-    assert [at - began for at in begun] == [0, 0, 5, 5, 60, 60]
-
-
-async def test_one_task_takes_turns_again_and_again(autojump_clock: MockClock):
-    turns = Turns(1, lent=5.0)
-    turn = Turn(turns)
-    for _ in range(3):
-        async with turn:
-            assert turns.taken == 1
-    with pytest.raises(ValueError, match="inside"):
-        async with turn:
-            raise ValueError("inside")
-    assert turns.taken == 0
