@@ -5,11 +5,15 @@ import re
 
 import jsonschema_rs
 import pytest
+import trio
 
-from control_api.app import create_app
+from control_api.app import ControlApi, create_app
+from control_api.jwks import PublishedKeys, fetcher
 from control_api.server import Listener
+from control_api.tokens import SharedSecret, TokenVerifier
 from daemon.settings import Settings
 from daemon.vault.secret import Secret
+from tests.control_api.forge import Forge
 from tests.control_api.memory_service import RIGHT_PASSWORD, MemoryService
 
 SECRET = "a session secret of at least thirty-two bytes"
@@ -110,6 +114,12 @@ def make_session(jwks_server):
 
 
 @pytest.fixture
+def token(make_session):
+    """One of somebody who is signed in."""
+    return make_session()
+
+
+@pytest.fixture
 def call(app, document, make_session):
     return Caller(app, document, make_session(sub="user-1"))
 
@@ -119,3 +129,43 @@ async def listening(app, nursery):
     """The same API on a real socket: its address."""
     listener = Listener(app, "127.0.0.1:0", grace=0.5, head_timeout=1.0, send_timeout=1.0)
     return await nursery.start(lambda task_status: listener.serve(task_status=task_status))
+
+
+async def serving(nursery, app, **options):
+    """A listener with these options, the scope that stops it, and its address."""
+    listener = Listener(app, "127.0.0.1:0", **({"grace": 0.5} | options))
+    scope = trio.CancelScope()
+
+    async def run(task_status):
+        with scope:
+            await listener.serve(task_status=task_status)
+
+    return listener, scope, await nursery.start(lambda task_status: run(task_status))
+
+
+@pytest.fixture
+def app_with_much_to_say(app):
+    """The API with a page that no socket's buffers hold."""
+
+    async def much():
+        return b"x" * (64 << 20)
+
+    app.add_url_rule("/much", "much", much, methods=["GET"])
+    return app
+
+
+@pytest.fixture(params=["published", "shared"])
+async def forge(request, jwks_server, service, nursery):
+    """An API in each mode, with a good token before and after what a test does to it; see `forge`."""
+    if request.param == "shared":
+        keys = SharedSecret(Secret(SECRET))
+    else:
+        keys = PublishedKeys(fetcher(jwks_server.url, None))
+    app = ControlApi(Settings(), service, TokenVerifier(keys, jwks_server.issuer, "free"))
+    listener = Listener(app, "127.0.0.1:0", grace=0.5, head_timeout=5.0, send_timeout=5.0)
+    address = await nursery.start(lambda task_status: listener.serve(task_status=task_status))
+    made = Forge(request.param, jwks_server, address, SECRET)
+    assert (await made.session(made.token()))[0] == 200
+    yield made
+    assert (await made.session(made.token()))[0] == 200, "the attacks did something to who is signed in"
+    nursery.cancel_scope.cancel()

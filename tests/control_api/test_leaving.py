@@ -4,13 +4,12 @@ import h11
 import pytest
 
 from control_api import guard
-
-from .test_server import Stalled, app_with_much_to_say, serving, until  # noqa: F401  # a fixture among them
-from .wire import answer, connection, request
+from tests.control_api.conftest import serving
+from tests.control_api.wire import Stalled, answer, connection, request, until
 
 
 @pytest.fixture
-async def full(app_with_much_to_say, nursery, monkeypatch):  # noqa: F811  # the fixture imported above
+async def full(app_with_much_to_say, nursery, monkeypatch):
     """A listener for one connection, whose client does not read what it asked for and then breaks the protocol."""
     monkeypatch.setattr(guard, "LINGER", 60.0)
     listener, scope, address = await serving(nursery, app_with_much_to_say, max_connections=1, send_timeout=60)

@@ -1,9 +1,12 @@
 """A client of bytes: what it sends is as malformed as the test wants it."""
 
 import re
+import socket
 from contextlib import asynccontextmanager
 
 import trio
+
+JSON = "Content-Type: application/json"
 
 
 @asynccontextmanager
@@ -58,3 +61,23 @@ async def ask(address, data):
     async with connection(address) as stream:
         await stream.send_all(data)
         return await answer(stream)
+
+
+class Stalled:
+    """A client with a small window that asks for much and reads nothing."""
+
+    def __init__(self, address):
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect(address)
+        self.socket.setblocking(False)
+
+    def ask(self, data):
+        self.socket.send(data)
+
+
+async def until(condition):
+    """Wait for what the server's own counts say."""
+    with trio.fail_after(5):
+        while not condition():      # noqa: ASYNC110 - what is waited for is counted in the server, which has no event
+            await trio.sleep(0.01)
