@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -121,27 +121,45 @@ class Trouble:
     """The version of the credentials that were refused for good, or None: nobody logs in with those again."""
 
 
+LONGEST_REASON: Final = 500
+"""Characters of a reason that are kept, as many as the schema allows: ours have a sentence or two."""
+
+_NEWLY_PARKED = (
+    "g.state = 'parked' AND (b.state, b.state_code, b.state_reason, b.refused_version)"
+    " IS DISTINCT FROM (g.state, g.code, g.reason, g.refused)"
+)
+"""That an account went down is told once.  A row that says the same already was written by a COMMIT whose answer was
+lost, or by the start before this one: nothing happened since (new credentials are stored with the state `new`)."""
+
+
 async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
-    """Enter states of trouble."""
+    """Enter states of trouble; that an account is parked is an event, unless its row says so already."""
+    reasons = [trouble.reason[:LONGEST_REASON] for trouble in troubles]
     cursor = await conn.execute(
         "UPDATE accounts a SET state = g.state, state_code = g.code, state_reason = g.reason,"  # noqa: S608 - likewise
         " state_since = CASE WHEN a.state = g.state THEN a.state_since ELSE now() END,"
         " retry_at = now() + make_interval(secs => g.retry), trouble_since = coalesce(a.trouble_since, now()),"
         " refused_version = g.refused"
-        " FROM (SELECT g.* FROM"
+        f" FROM (SELECT g.*, CASE WHEN {_NEWLY_PARKED} THEN b.email END AS news FROM"
         "  unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[])"
         f"  AS g (id, state, code, reason, retry, refused) {_RUNNING}{locked}) AS g"
-        " WHERE a.id = g.id RETURNING a.id",
+        " WHERE a.id = g.id RETURNING a.id, g.news",
         (
             [trouble.account_id for trouble in troubles],
             [trouble.state.value for trouble in troubles],
             [trouble.code for trouble in troubles],
-            [trouble.reason[:500] for trouble in troubles],
+            reasons,
             [trouble.retry_in for trouble in troubles],
             [trouble.refused_version for trouble in troubles],
         ),
     )
-    written = {row[0] for row in await cursor.fetchall()}
+    written: dict[UUID, str | None] = dict(await cursor.fetchall())
+    parked = [
+        (trouble.account_id, {"email": email, "code": trouble.code, "reason": reason})
+        for trouble, reason in zip(troubles, reasons, strict=True)
+        if (email := written.get(trouble.account_id)) is not None
+    ]
+    await events.append_each(conn, events.EventType.ACCOUNT_ERROR, parked)
     return [None if trouble.account_id in written else _left(locked) for trouble in troubles]
 
 

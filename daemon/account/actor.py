@@ -22,10 +22,8 @@ from uuid import UUID
 import structlog
 import trio
 
-from daemon import events
 from daemon.errors import FaultKind
 from daemon.imap.folder_record import Store
-from daemon.storage.connection import Conn
 from supervisor import Mailbox, MailboxFull
 
 from . import accounts_store
@@ -187,13 +185,6 @@ class AccountActor:
         self._tell_at = self._renew_at = math.inf
         self._renewed = None
 
-    async def _retry(self, event: Event, code: str, reason: str, retry_in: float) -> None:
-        state = next_state(self.state, event)
-        trouble = Trouble(self.account_id, state, code, reason, retry_in)
-        await self._store.write(accounts_store.set_trouble, trouble)
-        log.info("account.retrying", code=code, reason=reason, retry_in=round(retry_in, 1))
-        self._is_stored(state)
-
     async def _caught_up(self, done: CaughtUp) -> None:
         """Store the proof; one that says nothing else than the last one waits for those of other accounts."""
         watching = self.state is self._stored is State.WATCHING
@@ -219,19 +210,17 @@ class AccountActor:
         fault = ended.fault
         code = fault.kind.value if fault is not None else INTERNAL_ERROR
         reason = fault.reason if fault is not None else "An internal error stopped the synchronisation."
-        if ended.retry_in is not None:
+        if ended.retry_in is None:
+            event = Event.GIVEN_UP
+        else:
             event = Event.FAULT if fault is not None else Event.BUG
-            await self._retry(event, code, reason, ended.retry_in)
-            return
-        parked = next_state(self.state, Event.GIVEN_UP)
         refused = fault is not None and fault.kind in (FaultKind.AUTH_FAILED, FaultKind.PASSWORD_UNSUPPORTED)
-        version = ended.credentials_version if refused else None
-
-        async def work(conn: Conn) -> None:
-            await accounts_store.set_trouble(conn, [Trouble(self.account_id, parked, code, reason, None, version)])
-            told = {"email": self.row.email, "code": code, "reason": reason}
-            await events.append(conn, events.EventType.ACCOUNT_ERROR, self.account_id, told)
-
-        await self._store.run(work)
-        log.warning("account.parked", code=code, reason=reason)
-        self._is_stored(parked)
+        version = ended.credentials_version if refused and event is Event.GIVEN_UP else None
+        state = next_state(self.state, event)
+        trouble = Trouble(self.account_id, state, code, reason, ended.retry_in, version)
+        await self._store.write(accounts_store.set_trouble, trouble)
+        if ended.retry_in is None:
+            log.warning("account.parked", code=code, reason=reason)
+        else:
+            log.info("account.retrying", code=code, reason=reason, retry_in=round(ended.retry_in, 1))
+        self._is_stored(state)

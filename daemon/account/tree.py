@@ -20,11 +20,9 @@ from uuid import UUID
 import structlog
 import trio
 
-from daemon import events
 from daemon.errors import Disposition, Fault, FaultKind
 from daemon.imap.folder_record import Store
 from daemon.network import Dialer
-from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim, ClaimLost
 from daemon.vault import Tampered, UnknownKey, Vault
@@ -315,17 +313,9 @@ class AccountTree:
         """Restart intensity is spent: stay down, and say so."""
         log.error("account.internal_error", account=str(self.account_id))
         reason = "An internal error keeps this account from being synchronised."
-
-        async def park(conn: Conn) -> None:
-            parked = Trouble(self.account_id, State.PARKED, INTERNAL_ERROR, reason, None)
-            await accounts_store.set_trouble(conn, [parked])
-            told: dict[str, str] = {"code": INTERNAL_ERROR, "reason": reason}
-            if self._actor is not None:
-                told["email"] = self._actor.row.email
-            await events.append(conn, events.EventType.ACCOUNT_ERROR, self.account_id, told)
-
+        parked = Trouble(self.account_id, State.PARKED, INTERNAL_ERROR, reason, None)
         try:
-            await self._store.run(park)
+            await self._store.write(accounts_store.set_trouble, parked)
             self.parked = True
         except ClaimLost:
             log.info("account.claim_lost", account=str(self.account_id))
