@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final, Literal
 from uuid import UUID
 
 from psycopg.rows import class_row, dict_row
@@ -17,7 +18,7 @@ from daemon.storage.connection import Conn
 
 from .states import State
 from .status import Facts, holds_until, sync_status
-from .views import AccountView, FolderProgress, SyncOverview
+from .views import AccountView, FolderProgress, SyncOverview, SyncStatus
 
 VIEW_COLUMNS = (
     "a.id, a.email, a.name, a.imap_host, a.imap_port, a.imap_security, a.smtp_host, a.smtp_port, a.smtp_security,"
@@ -26,23 +27,21 @@ VIEW_COLUMNS = (
 )
 """What `view_of` needs, of an account `a` and a row `x` of account_access; with `now() AS now` beside it."""
 
-_VIEW = (
-    f"SELECT {VIEW_COLUMNS}, now() AS now FROM accounts a"  # noqa: S608 - columns of this module
-    " JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s WHERE a.desired <> 'removed'"
+_SEEN = (
+    " FROM accounts a JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s"
+    " WHERE a.desired <> 'removed'"
 )
-
-
-async def list_views(conn: Conn, user_id: str) -> list[AccountView]:
-    """The accounts that a user may see, oldest first."""
-    async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(f"{_VIEW} ORDER BY a.created_at, a.id", {"user": user_id})
-        return [view_of(row) for row in await cursor.fetchall()]
+_VIEW = f"SELECT {VIEW_COLUMNS}, now() AS now{_SEEN} AND a.id = %(id)s"
+_OVERVIEW = (
+    "SELECT a.id, a.email, a.desired, a.state, a.first_synced_at, a.trouble_since, a.proof_until, a.last_synced_at,"
+    f" a.new_messages, now() AS now{_SEEN} ORDER BY a.created_at, a.id"
+)
 
 
 async def get_view(conn: Conn, user_id: str, account_id: UUID) -> AccountView | None:
     """One account with its folders' progress, or None when the user may not see it."""
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(f"{_VIEW} AND a.id = %(id)s", {"user": user_id, "id": account_id})
+        await cursor.execute(_VIEW, {"user": user_id, "id": account_id})
         row = await cursor.fetchone()
     if row is None:
         return None
@@ -57,17 +56,9 @@ async def get_view(conn: Conn, user_id: str, account_id: UUID) -> AccountView | 
 
 def view_of(get: Mapping[str, object], folders: tuple[FolderProgress, ...] = ()) -> AccountView:
     """An account from `VIEW_COLUMNS` and `now`."""
-    facts = Facts(
-        desired=get["desired"],  # type: ignore[arg-type]  # constrained by the schema, as are those below
-        state=State(str(get["state"])),
-        first_synced=get["first_synced_at"] is not None,
-        trouble_since=_time(get["trouble_since"]),
-        proof_until=_time(get["proof_until"]),
-    )
-    now = _time(get["now"])
-    assert now is not None, "the database has a clock"
+    facts, now = _facts(get)
     return AccountView(
-        id=get["id"],  # type: ignore[arg-type]  # a uuid in the schema
+        id=get["id"],  # type: ignore[arg-type]  # a uuid in the schema, as what follows is constrained by it
         email=str(get["email"]),
         name=str(get["name"]),
         imap=_endpoint(get, "imap"),
@@ -88,6 +79,20 @@ def view_of(get: Mapping[str, object], folders: tuple[FolderProgress, ...] = ())
     )
 
 
+def _facts(row: Mapping[str, object]) -> tuple[Facts, datetime]:
+    """What an account's status follows from, and the moment of the database's clock."""
+    now = _time(row["now"])
+    assert now is not None, "the database has a clock"
+    facts = Facts(
+        desired=row["desired"],  # type: ignore[arg-type]  # constrained by the schema
+        state=State(str(row["state"])),
+        first_synced=row["first_synced_at"] is not None,
+        trouble_since=_time(row["trouble_since"]),
+        proof_until=_time(row["proof_until"]),
+    )
+    return facts, now
+
+
 def _endpoint(row: Mapping[str, object], service: str) -> Endpoint:
     port = row[f"{service}_port"]
     assert isinstance(port, int), "constrained by the schema"
@@ -102,27 +107,25 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+_OVERVIEW_WORDS: Final[Mapping[SyncStatus, Literal["idle", "syncing", "failed"]]] = {
+    "pending": "idle", "syncing": "syncing", "synced": "idle", "error": "failed",
+}  # fmt: skip
+
+
 async def overview(conn: Conn, user_id: str) -> list[SyncOverview]:
-    """How the synchronisation of a user's accounts goes."""
-    views = await list_views(conn, user_id)
-    cursor = await conn.execute(
-        "SELECT a.id, a.new_messages FROM accounts a JOIN account_access x ON x.account_id = a.id"
-        " WHERE x.user_id = %s AND a.desired <> 'removed'",
-        (user_id,),
-    )
-    counts = {row[0]: row[1] for row in await cursor.fetchall()}
-    return [
-        SyncOverview(
-            id=view.id,
-            email=view.email,
-            last_sync_at=view.last_synced_at,
-            sync_status=(
-                "failed" if view.sync_status == "error" else "syncing" if view.sync_status == "syncing" else "idle"
-            ),
-            new_message_count=counts.get(view.id, 0),
-        )
-        for view in views
-    ]
+    """How the synchronisation of a user's accounts goes, the oldest account first."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_OVERVIEW, {"user": user_id})
+        return [
+            SyncOverview(
+                id=row["id"],
+                email=row["email"],
+                last_sync_at=row["last_synced_at"],
+                sync_status=_OVERVIEW_WORDS[sync_status(*_facts(row))],
+                new_message_count=row["new_messages"],
+            )
+            for row in await cursor.fetchall()
+        ]
 
 
 async def is_connected(conn: Conn, user_id: str, email_normal: str) -> bool:
