@@ -13,9 +13,8 @@ from .uidset import UidSet
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_STRAYS: Final = 100_000  # responses beyond what was asked for that one fetch bears: a flood ends the connection
+_STRAYS: Final = 10_000  # responses beyond what was asked for: flags that somebody changes meanwhile
 _EACH: Final = 2  # responses a message may have: its own, and flags that changed meanwhile
-_WIDEST: Final = 5_000_000  # messages that `1:*` is taken to mean
 
 
 class Flights:
@@ -43,11 +42,11 @@ class Flights:
         """The next set to ask for, or None; raises ValueError when it is none."""
         return next(self._sets, None)
 
-    def launched(self, tag: bytes, uids: bytes) -> None:
-        """Note a command before it is sent."""
+    def launched(self, tag: bytes, uids: bytes, messages: int) -> None:
+        """Note a command before it is sent; the folder has so many *messages*, whatever `1:*` could mean."""
         self._asked[tag] = asked = UidSet(uids)
         self._order.append(tag)
-        self.room += _EACH * min(len(asked), _WIDEST)
+        self.room += _EACH * min(len(asked), messages)
 
     def answered(self, tag: bytes) -> bool:
         """Note that a command was answered; whether it was one of ours."""

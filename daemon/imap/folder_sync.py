@@ -30,7 +30,6 @@ from .fetching import Batch, Fetcher, Limiter, ascending_windows, changes_of, de
 from .folder_record import FolderRecord, Tally
 from .news import News
 from .plan import Cursor, Method, Plan, Step, best_method, needs_brake, plan_sync, rung_below
-from .search import Found
 from .selected import Known, SelectedFolder
 from .session import Session
 from .uidarray import between, ranges_of, without
@@ -277,7 +276,7 @@ class FolderSync:
         """
         there = array("I")
         if flags and self.session.newsbox.messages:
-            found = Found(self.session.newsbox.messages)
+            found = self.session.listing()
 
             async def take(changes: list[FlagChange]) -> None:
                 for change in changes:

@@ -115,10 +115,10 @@ class Meter:
         self._wanted += self._last
         self._answers += self._last
 
-    def expect(self, *, long: bool) -> None:
-        """A long answer is coming; or it has come."""
-        if long:
-            self._bearable.extend(LONG_ANSWER)
+    def expect(self, units: float) -> None:
+        """An answer of at most so many units is coming, 0: it has come."""
+        if units:
+            self._bearable.extend(BEARABLE + units)
         else:
             self._bearable.end_extension()
 

@@ -25,9 +25,10 @@ from .conversation import Argument, Conversation, Sink, checked, quoted
 from .faults import Refused
 from .fetched import Fetched, fetched
 from .flights import Flights
+from .lanes import LONG_ANSWER
 from .news import FolderStatus, News, read_status
 from .parse import MAX_MODSEQ, Malformed, values
-from .search import Found
+from .search import STRAYS, Found
 from .selected import Known, SelectedFolder, Selecting
 from .uidset import MAX_UID
 
@@ -119,16 +120,19 @@ class Session(Conversation):
         """
         selecting = Selecting(folder)
         arguments: list[Argument] = [encoded(folder)]
+        units = 0.0
         if known is not None and b"QRESYNC" in self.enabled:
             if not (0 < known.uidvalidity <= MAX_UID and 0 < known.modseq <= MAX_MODSEQ):
                 raise ValueError("no values for QRESYNC")
             arguments.append(b"(QRESYNC (%d %d))" % (known.uidvalidity, known.modseq))
+            units = LONG_ANSWER  # the flags of all that changed; any other answer has a few lines
         elif b"CONDSTORE" in self.capabilities and b"CONDSTORE" not in self.enabled:
             arguments.append(b"(CONDSTORE)")
         self.newsbox.forget_folder()
         self.newsbox.messages = 0
         self.selected = None  # RFC 9051 section 6.3.2: a failed SELECT leaves none
-        tagged = await self._long(b"EXAMINE" if read_only else b"SELECT", *arguments, sink=selecting.take)
+        name = b"EXAMINE" if read_only else b"SELECT"
+        tagged = await self._long(units, name, *arguments, sink=selecting.take)
         self.selected = folder
         selected = selecting.done(tagged, read_only=read_only)
         self.newsbox.messages = selected.exists
@@ -197,7 +201,7 @@ class Session(Conversation):
         with self.exclusive():
             while True:
                 while refused is None and len(flights) < depth and (uids := flights.next_set()) is not None:
-                    flights.launched(tag := self.next_tag(), uids)
+                    flights.launched(tag := self.next_tag(), uids, self.newsbox.messages)
                     await self.wire.send(tag + b" UID FETCH " + uids + tail + b"\r\n")
                 if not flights:
                     break
@@ -256,11 +260,15 @@ class Session(Conversation):
             return data
         return None
 
+    def listing(self) -> Found:
+        """To take the UIDs of the folder's messages, as many as the server says there are."""
+        return Found(self.newsbox.messages, lambda: self.newsbox.messages)
+
     async def uids(self) -> array[int]:
         """All UIDs of the selected folder, ascending; raises Fault(PROTOCOL) beyond the bounds of `Found`."""
         if self.capabilities & {b"ESEARCH", b"IMAP4REV2"}:
             return await self.uid_search(b"ALL")
-        found = Found(self.newsbox.messages)
+        found = self.listing()
         async with aclosing(self.fetch([b"1:*"], [b"UID"])) as messages:
             async for message in messages:
                 found.put(message.uid)
@@ -268,19 +276,21 @@ class Session(Conversation):
 
     async def uid_search(self, criteria: bytes) -> array[int]:
         """UIDs of the messages in the selected folder that match *criteria* (ASCII, as RFC 9051 writes them)."""
-        found = Found(self.newsbox.messages)
+        found = self.listing()
         # ESEARCH answers in ranges: `1:250000` where SEARCH has a line of 1.7 MB.
         options = (b"RETURN", b"(ALL)") if self.capabilities & {b"ESEARCH", b"IMAP4REV2"} else ()
-        await self._long(b"UID SEARCH", *options, criteria, sink=found.take)
+        # A UID and its space have 11 bytes at most, less than a unit.
+        units = min(LONG_ANSWER, self.newsbox.messages + STRAYS)
+        await self._long(units, b"UID SEARCH", *options, criteria, sink=found.take)
         return await found.ascending()
 
-    async def _long(self, name: bytes, *arguments: Argument, sink: Sink) -> Response:
-        """A command whose answer may be long, and is no flood for that."""
-        self.meter.expect(long=True)
+    async def _long(self, units: float, name: bytes, *arguments: Argument, sink: Sink) -> Response:
+        """A command whose answer may have so many units (`Meter`), and is no flood for that."""
+        self.meter.expect(units)
         try:
             return await self.command(name, *arguments, sink=sink)
         finally:
-            self.meter.expect(long=False)
+            self.meter.expect(0.0)
 
     # Waiting
 

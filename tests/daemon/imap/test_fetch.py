@@ -181,6 +181,25 @@ async def test_a_flood_of_what_nobody_asked_for_ends(monkeypatch: pytest.MonkeyP
         assert caught.value.kind is FaultKind.PROTOCOL
 
 
+async def test_all_messages_are_as_many_as_the_folder_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`1:*` asks for no five million responses where there are three messages."""
+    monkeypatch.setattr(flights, "_STRAYS", 500)
+    said = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal said
+        await peer.expect(b"UID FETCH.*")
+        while True:
+            await peer.raw(b"* 1 FETCH (UID 1 FLAGS ())\r\n" * 100)
+            said += 100
+
+    async with talk(script) as imap:
+        imap.newsbox.messages = 3
+        with pytest.raises(Fault, match="floods us"):
+            await fetch_all(imap, b"1:*")
+    assert said < 50_000, "more is sent only as fast as it is read"
+
+
 async def test_half_open_in_fetch_is_lost_after_the_patience() -> None:
     async with talk(saying(b"* 1 FETCH (UID 1 FLAGS ())", to=b"UID FETCH.*")) as imap:
         imap.wire.patience = 0.1

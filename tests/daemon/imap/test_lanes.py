@@ -104,9 +104,9 @@ async def test_what_was_asked_for_may_have_any_length(autojump_clock: MockClock)
 
 async def test_a_long_answer_is_no_flood_until_it_has_ended(autojump_clock: MockClock):
     meter = Meter()
-    meter.expect(long=True)
+    meter.expect(LONG_ANSWER)
     await feed(meter, int(LONG_ANSWER) // 2, size=900_000)
-    meter.expect(long=False)
+    meter.expect(0.0)
     with pytest.raises(Fault, match="floods us"):
         await feed(meter, 2 * int(BEARABLE))
 
@@ -168,7 +168,7 @@ async def test_answers_of_many_servers_do_not_queue_as_floods_do(autojump_clock:
 
     async def search() -> None:
         meter = Meter()
-        meter.expect(long=True)
+        meter.expect(LONG_ANSWER)
         for _ in range(10):
             if meter.note(20_000):
                 await meter.pause()
@@ -191,7 +191,7 @@ async def test_answers_without_an_end_are_a_flood(autojump_clock: MockClock):
             meter.answers()
             told += weight(900)
 
-    meter.expect(long=True)
+    meter.expect(LONG_ANSWER)
     await answer(int(LONG_ANSWER) // 2)
     with pytest.raises(Fault, match="floods us"):
         await answer(2 * int(LONG_ANSWER))

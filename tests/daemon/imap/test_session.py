@@ -12,6 +12,7 @@ from daemon.imap import conversation
 from daemon.imap.conversation import Literal, quoted
 from daemon.imap.faults import Refused
 from daemon.imap.folders import ListedFolder, list_folders
+from daemon.imap.lanes import LONG_ANSWER, weight
 from daemon.imap.news import FlagNews, FolderStatus
 from daemon.imap.parse import Malformed
 from daemon.imap.search import MAX_UIDS
@@ -278,3 +279,20 @@ async def test_the_peer_of_these_tests_speaks_as_told() -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
             assert (await stream.receive_some()).startswith(b"* OK [CAPABILITY IMAP4rev1")
+
+
+async def test_the_answer_to_a_first_select_is_short() -> None:
+    """Only QRESYNC makes it long: a server that says something else without an end is soon found out."""
+    line, said = b"* OK [UNSEEN 1] still working on it\r\n", 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal said
+        await peer.expect(b"EXAMINE.*")
+        while True:
+            await peer.raw(line * 1000)
+            said += 1000
+
+    async with talk(script) as imap:
+        with pytest.raises(Fault, match="floods us"):
+            await imap.select("INBOX")
+    assert said * weight(len(line)) < LONG_ANSWER / 4

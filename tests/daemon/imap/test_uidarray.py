@@ -105,3 +105,14 @@ def test_a_listing_is_bounded_by_what_the_folder_holds() -> None:
     with pytest.raises(Fault) as caught:
         found.put(1)
     assert caught.value.kind is FaultKind.PROTOCOL
+
+
+def test_a_listing_may_have_the_mail_that_came_meanwhile() -> None:
+    holds = 10
+    found = Found(holds, lambda: holds)
+    found._put(1, STRAYS + 10)
+    holds = 60
+    found._put(10_001, 10_050)
+    holds = 0  # all of it went: what was there when the listing began is told nevertheless
+    with pytest.raises(Fault, match=f"more than {60 + STRAYS} messages"):
+        found.put(1)
