@@ -7,10 +7,10 @@ handlers read and write, always joined with `account_access`, is in `access_stor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -73,14 +73,37 @@ async def load(conn: Conn, ids: Sequence[UUID]) -> list[AccountRow | None]:
     return [found.get(account_id) for account_id in ids]
 
 
-_RUNNING = "JOIN accounts b ON b.id = g.id AND b.desired = 'running' FOR NO KEY UPDATE OF b"
-"""Who is written.  Of an account that its owner has stopped the fleet says so, and what an attempt has still to say,
-however late it gets here, does not undo that: such a row is left as it is."""
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A statement that writes columns of many accounts at once, each with values of its own.
+
+    Only accounts that are to run are written.  Of one that its owner has stopped the fleet says so, and what an attempt
+    has still to say, however late it gets here, does not undo that.
+    """
+
+    given: Mapping[str, str]
+    """The names and types of an account's values, beside its id: `g` in the expressions."""
+    to: str
+    """What is set, of the row `a`."""
+    news: str = "NULL"
+    """What is told of each, by the row `b` as it was before."""
+
+    async def run(self, conn: Conn, rows: Sequence[tuple[object, ...]], locked: Locked) -> dict[UUID, Any]:
+        """Write accounts, each given as its id and its values; those that were written, with the news of each."""
+        arrays = "".join(f", %s::{kind}[]" for kind in self.given.values())
+        cursor = await conn.execute(
+            f"UPDATE accounts a SET {self.to} FROM (SELECT g.*, {self.news} AS news"  # noqa: S608 - this module's words
+            f" FROM unnest(%s::uuid[]{arrays}) AS g ({', '.join(('id', *self.given))})"
+            f" JOIN accounts b ON b.id = g.id AND b.desired = 'running' FOR NO KEY UPDATE OF b{locked}) AS g"
+            " WHERE a.id = g.id RETURNING a.id, g.news",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+        return dict(await cursor.fetchall())
 
 
-def _left(locked: Locked) -> LeftOut | None:
-    """What became of a row that was not written: locked, or else not wanted any more."""
-    return Left.OUT if locked is Locked.SKIP else None
+def _outcome(account_id: UUID, written: Container[UUID], locked: Locked) -> LeftOut | None:
+    """What became of a row: one that was not written is locked, or else not wanted any more."""
+    return Left.OUT if account_id not in written and locked is Locked.SKIP else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +114,13 @@ class Step:
     state: State
 
 
+_PROGRESS = _Writing({"state": "text"}, "state = g.state, state_since = now(), retry_at = NULL")
+
+
 async def set_progress(conn: Conn, steps: Sequence[Step], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
     """Enter states of attempts under way; the reason of the last trouble stays until it is over."""
-    cursor = await conn.execute(
-        "UPDATE accounts a SET state = g.state, state_since = now(), retry_at = NULL"  # noqa: S608 - an enumeration's
-        " FROM (SELECT b.id, g.state FROM unnest(%s::uuid[], %s::text[]) AS g (id, state)"
-        f"  {_RUNNING}{locked}) AS g"
-        " WHERE a.id = g.id RETURNING a.id",
-        ([step.account_id for step in steps], [step.state.value for step in steps]),
-    )
-    written = {row[0] for row in await cursor.fetchall()}
-    return [None if step.account_id in written else _left(locked) for step in steps]
+    written = await _PROGRESS.run(conn, [(step.account_id, step.state.value) for step in steps], locked)
+    return [_outcome(step.account_id, written, locked) for step in steps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,36 +150,30 @@ _NEWLY_PARKED = (
 """That an account went down is told once.  A row that says the same already was written by a COMMIT whose answer was
 lost, or by the start before this one: nothing happened since (new credentials are stored with the state `new`)."""
 
+_TROUBLE = _Writing(
+    {"state": "text", "code": "text", "reason": "text", "retry": "float8", "refused": "int"},
+    "state = g.state, state_code = g.code, state_reason = g.reason,"
+    " state_since = CASE WHEN a.state = g.state THEN a.state_since ELSE now() END,"
+    " retry_at = now() + make_interval(secs => g.retry), trouble_since = coalesce(a.trouble_since, now()),"
+    " refused_version = g.refused",
+    news=f"CASE WHEN {_NEWLY_PARKED} THEN b.email END",
+)
+
 
 async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
     """Enter states of trouble; that an account is parked is an event, unless its row says so already."""
-    reasons = [trouble.reason[:LONGEST_REASON] for trouble in troubles]
-    cursor = await conn.execute(
-        "UPDATE accounts a SET state = g.state, state_code = g.code, state_reason = g.reason,"  # noqa: S608 - likewise
-        " state_since = CASE WHEN a.state = g.state THEN a.state_since ELSE now() END,"
-        " retry_at = now() + make_interval(secs => g.retry), trouble_since = coalesce(a.trouble_since, now()),"
-        " refused_version = g.refused"
-        f" FROM (SELECT g.*, CASE WHEN {_NEWLY_PARKED} THEN b.email END AS news FROM"
-        "  unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[])"
-        f"  AS g (id, state, code, reason, retry, refused) {_RUNNING}{locked}) AS g"
-        " WHERE a.id = g.id RETURNING a.id, g.news",
-        (
-            [trouble.account_id for trouble in troubles],
-            [trouble.state.value for trouble in troubles],
-            [trouble.code for trouble in troubles],
-            reasons,
-            [trouble.retry_in for trouble in troubles],
-            [trouble.refused_version for trouble in troubles],
-        ),
-    )
-    written: dict[UUID, str | None] = dict(await cursor.fetchall())
+    rows = [
+        (t.account_id, t.state.value, t.code, t.reason[:LONGEST_REASON], t.retry_in, t.refused_version)
+        for t in troubles
+    ]
+    written = await _TROUBLE.run(conn, rows, locked)
     parked = [
-        (trouble.account_id, {"email": email, "code": trouble.code, "reason": reason})
-        for trouble, reason in zip(troubles, reasons, strict=True)
-        if (email := written.get(trouble.account_id)) is not None
+        (account_id, {"email": email, "code": code, "reason": reason})
+        for account_id, _, code, reason, *_ in rows
+        if (email := written.get(account_id)) is not None
     ]
     await events.append_each(conn, events.EventType.ACCOUNT_ERROR, parked)
-    return [None if trouble.account_id in written else _left(locked) for trouble in troubles]
+    return [_outcome(trouble.account_id, written, locked) for trouble in troubles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,31 +193,27 @@ class Proof:
     began, and nothing later."""
 
 
+_CAUGHT_UP = _Writing(
+    {"fresh": "float8", "new": "int", "total": "bigint", "served": "float8"},
+    "state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"
+    " state_since = CASE WHEN a.state = 'watching' THEN a.state_since ELSE now() END, trouble_since = NULL,"
+    " first_synced_at = coalesce(a.first_synced_at, now()), last_synced_at = now(), last_contact_at = now(),"
+    " refused_version = NULL, proof_until = now() + make_interval(secs => g.fresh), new_messages = g.total,"
+    " sync_served_at = coalesce(now() - make_interval(secs => g.served), a.sync_served_at),"
+    " sync_new_messages = CASE WHEN g.served IS NULL THEN a.sync_new_messages ELSE g.new END",
+    news="b.first_synced_at IS NULL",
+)
+
+
 async def set_caught_up(conn: Conn, proofs: Sequence[Proof], locked: Locked = Locked.WAIT) -> list[bool | LeftOut]:
     """Accounts are up to date; of each whether that completed its first synchronisation, which is then an event."""
     # The same moment as the transaction's now() or a little later, so that too little is served rather than too much.
     now = conn.begun_at
-    cursor = await conn.execute(
-        "UPDATE accounts a SET state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"  # noqa: S608 - likewise
-        " state_since = CASE WHEN a.state = 'watching' THEN a.state_since ELSE now() END, trouble_since = NULL,"
-        " first_synced_at = coalesce(a.first_synced_at, now()), last_synced_at = now(), last_contact_at = now(),"
-        " refused_version = NULL, proof_until = now() + make_interval(secs => g.fresh),"
-        " new_messages = g.total,"
-        " sync_served_at = coalesce(now() - make_interval(secs => g.served), a.sync_served_at),"
-        " sync_new_messages = CASE WHEN g.served IS NULL THEN a.sync_new_messages ELSE g.new END"
-        " FROM (SELECT g.*, b.first_synced_at IS NULL AS first"
-        "  FROM unnest(%s::uuid[], %s::float8[], %s::int[], %s::bigint[], %s::float8[])"
-        f"  AS g (id, fresh, new, total, served) {_RUNNING}{locked}) AS g"
-        " WHERE a.id = g.id RETURNING a.id, g.first",
-        (
-            [proof.account_id for proof in proofs],
-            [proof.fresh for proof in proofs],
-            [proof.new_messages for proof in proofs],
-            [proof.total for proof in proofs],
-            [now - proof.began if proof.began is not None else None for proof in proofs],
-        ),
-    )
-    first: dict[UUID, bool] = dict(await cursor.fetchall())
+    rows = [
+        (p.account_id, p.fresh, p.new_messages, p.total, None if p.began is None else now - p.began)
+        for p in proofs
+    ]
+    first = await _CAUGHT_UP.run(conn, rows, locked)
     synced = [(proof.account_id, {"email": proof.email}) for proof in proofs if first.get(proof.account_id)]
     await events.append_each(conn, events.EventType.ACCOUNT_SYNCED, synced)
     return [first.get(proof.account_id, Left.OUT if locked is Locked.SKIP else False) for proof in proofs]
