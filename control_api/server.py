@@ -19,6 +19,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
 
+from daemon.settings_values import split_bind
+
 from .guard import SEND_TIMEOUT, Connection, Waiting
 
 log = structlog.get_logger(__name__)
@@ -63,8 +65,7 @@ class Listener:
         head_timeout: float = HEAD_TIMEOUT,
         send_timeout: float = SEND_TIMEOUT,
     ) -> None:
-        host, _, port = bind.rpartition(":")
-        self._host, self._port = host.removeprefix("[").removesuffix("]"), int(port)
+        self._host, self._port = split_bind(bind)
         self._app = wrap_app(app, 0, "asgi")
         self._config = _hypercorn_config(head_timeout)
         self._grace = grace

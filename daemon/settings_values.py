@@ -41,8 +41,14 @@ def is_origin(text: str) -> bool:
 
 def split_bind(bind: str) -> tuple[str, int]:
     """The address without its brackets, and the port, of what `Bind` let pass."""
-    host, _, port = bind.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    host, port = _parts(bind)
+    return host, int(port)
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """What may be an address, without its brackets, and what may be a port."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
 
 
 def _items(value: object) -> object:
@@ -67,15 +73,15 @@ def _is_address(text: str) -> bool:
 
 
 def _bind(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not is_port(port, least=0) or not _is_address(host.removeprefix("[").removesuffix("]")):
+    host, port = _parts(value)
+    if not is_port(port, least=0) or not _is_address(host):
         raise ValueError("must be address:port, such as 127.0.0.1:8025 or [::1]:8025")
     return value
 
 
 def _nameserver(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not _is_address(value) and not (is_port(port) and _is_address(host.removeprefix("[").removesuffix("]"))):
+    host, port = _parts(value)
+    if not _is_address(value) and not (is_port(port) and _is_address(host)):
         raise ValueError("must hold addresses such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53")
     return value
 

@@ -24,6 +24,7 @@ from daemon.errors import Fault
 from daemon.names import ForeignPackage, check_names, version
 from daemon.network import Resolver, client_context
 from daemon.settings import Settings, SettingsError, load
+from daemon.settings_values import split_bind
 from daemon.state import State, key_file, prepare
 
 DISK_WRONG: Final = 1 << 30
@@ -208,7 +209,7 @@ async def listeners(settings: Settings) -> AsyncIterator[Finding]:
             ("operations.bind", settings.operations.bind, "/health/ready"),
             ("api.bind", settings.api.bind, "/mail/openapi.json"),
         ):
-            if bind.endswith(":0"):
+            if split_bind(bind)[1] == 0:
                 yield note(f"{key} is {bind}: a port of the system's choice cannot be looked at from here")
                 continue
             yield await _listener(client, key, bind, path)
@@ -245,8 +246,9 @@ async def _descriptors(client: httpx.AsyncClient, settings: Settings) -> Finding
 
 def _reachable(bind: str) -> str:
     """Where to knock for a listener that is bound to all addresses."""
-    host, _, port = bind.rpartition(":")
-    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"  # noqa: S104 - compared, not bound
+    host, port = split_bind(bind)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def resolver(settings: Settings) -> Finding:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from daemon.settings import PREFIX, Settings, SettingsError, load, state_directory
+from daemon.settings_values import split_bind
 from tests.fix_daemon import toml
 
 LONG = "a-secret-of-enough-bytes-0123456789"
@@ -98,6 +99,14 @@ def test_every_key_in_a_file_and_in_the_environment(tmp_path: Path, key: str) ->
     assert value_of(load(None, {variable(key): text(given)} | also), key) == expected
     if isinstance(given, list):
         assert value_of(load(None, {variable(key): json.dumps(given)}), key) == expected
+
+
+@pytest.mark.parametrize(
+    ("bind", "parts"),
+    [("127.0.0.1:8025", ("127.0.0.1", 8025)), ("[::1]:0", ("::1", 0)), ("::1:65535", ("::1", 65535))],
+)
+def test_a_bind_that_was_let_pass_has_an_address_and_a_port(bind: str, parts: tuple[str, int]) -> None:
+    assert split_bind(Settings.model_validate({"api": {"bind": bind}}).api.bind) == parts
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:

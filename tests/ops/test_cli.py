@@ -12,7 +12,7 @@ import trio
 from click.testing import CliRunner, Result
 
 from control_api.tokens import verifier_from
-from daemon.settings import load
+from daemon.settings import Settings, load
 from daemon.state import prepare
 from daemon.vault.secret import Secret
 from ops import doctor, doctor_database
@@ -206,6 +206,17 @@ def test_a_daemon_that_does_not_run_is_told(here: Path, monkeypatch: pytest.Monk
     assert marks(findings, "api.bind") == {"wrong"}
     assert marks(findings, "embedded database") == {"note"}
     assert marks(findings, "operations.bind") == {"note"}
+
+
+@pytest.mark.parametrize(
+    ("bind", "knocks_at"),
+    [
+        ("127.0.0.1:8025", "127.0.0.1:8025"), ("0.0.0.0:8025", "127.0.0.1:8025"), ("[::1]:8025", "[::1]:8025"),
+        ("[::]:8025", "[::1]:8025"), (":::8025", "[::1]:8025"), ("::1:8025", "[::1]:8025"),
+    ],
+)  # fmt: skip
+def test_every_address_that_may_be_bound_is_looked_at(bind: str, knocks_at: str) -> None:
+    assert doctor._reachable(Settings.model_validate({"api": {"bind": bind}}).api.bind) == knocks_at
 
 
 def test_secrets_that_others_can_read_are_wrong(here: Path) -> None:
