@@ -7,7 +7,8 @@
     faults    mail comes and goes while connections, databases and daemons die; at the end store equals server
               (plan says what happens when, actions does it, proxy is the network that fails, verify compares)
     http      malformed requests on raw sockets, while good clients must be served (http_cases, http_framing and
-              http_targets make them, http_answers judges what comes back, http_daemon is what they are sent to)
+              http_targets make them, http_run sends them, http_answers judges what comes back, http_daemon is what
+              they are sent to)
     kills     SIGKILL at random points of first synchronisations and in a storm of mail (kill_points says when,
               database_faults does it, storm is the mail, peek what must hold meanwhile, settle what must in the end,
               kills_run what is under way)
@@ -19,6 +20,6 @@
     stops     ended in order, at once, and with the database away, with many accounts (stops_stage is who plays,
               stops_watch what is looked at)
 
-`campaign` is what each is given and gives back, `daemon_process` the daemon they attack,
-`samples` what it holds over time.
+`campaign` is what each is given and gives back, `daemon_process` the daemon they attack, `life` how it begins and must
+end, `samples` what it holds over time.
 """

@@ -16,6 +16,8 @@ from ops.testservers.mail import messages
 
 from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess
+from .database_faults import kill_server
+from .life import expect_running
 from .plan import Action, Kind
 from .proxy import Proxy
 from .samples import Sample
@@ -81,11 +83,12 @@ async def act(run: Run, action: Action, nursery: trio.Nursery) -> None:
         case Kind.DEAF:
             nursery.start_soon(_deaf, run, action, rng)
         case Kind.KILL_DAEMON:
+            expect_running(daemon, run.report)
             await trio.to_thread.run_sync(daemon.kill)
             await trio.sleep(rng.uniform(0.0, 1.0))
             await trio.to_thread.run_sync(daemon.start)
         case Kind.KILL_DATABASE:
-            await trio.to_thread.run_sync(daemon.kill_database)
+            await trio.to_thread.run_sync(kill_server, daemon.data)
         case Kind.RESTART_SERVER:
             await trio.to_thread.run_sync(run.dovecot.restart)
         case _:

@@ -24,13 +24,12 @@ from daemon.storage.database import Database
 from ops.bench import accounts
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.hostile import Hostile
-from ops.testservers.mail import seeds
 
 from .bulkheads_expected import mixture
 from .bulkheads_states import Watched
 from .campaign import Options, Report, Say
-from .daemon_process import DaemonProcess, bury
-from .faults import ready
+from .daemon_process import DaemonProcess
+from .life import connect, ended, fill, serving
 from .pushes import Pushes
 
 SLOWER: Final = 1.5
@@ -88,39 +87,23 @@ class Run:
 async def campaign(options: Options, say: Say) -> Report:
     """Run it."""
     users = [f"healthy{number}@example.test" for number in range(options.accounts)]
-    in_thread = trio.to_thread.run_sync
     with Dovecot() as dovecot, Hostile(mixture(options.points), authority=dovecot.authority) as hostile:
-        say(f"filling {len(users)} mailboxes")
-        for number, user in enumerate(users):
-            await in_thread(dovecot.seed, user, seeds(3, seed=options.seed + number))
-        ports = ",".join(map(str, [dovecot.imaps_port, *hostile.ports]))
-        settings = {**SETTINGS, "network.ports": ports}
-        daemon = DaemonProcess(port=dovecot.imaps_port, ca=dovecot.ca_pem, settings=settings)
-        try:
-            await in_thread(daemon.start)
-            async with (
-                Database(daemon.conninfo, size=3, application_name="soak") as database,
-                trio.open_nursery() as nursery,
-            ):
-                await nursery.start(database.watch)
-                await ready(database)
-                rate = QUICK_RATE if options.quick else RATE
-                pushes = Pushes(dovecot, users, rate)
+        await fill(dovecot, dict.fromkeys(users, 3), options.seed, say)
+        settings = {**SETTINGS, "network.ports": ",".join(map(str, [dovecot.imaps_port, *hostile.ports]))}
+        async with DaemonProcess(port=dovecot.imaps_port, ca=dovecot.ca_pem, settings=settings) as daemon:
+            async with serving(daemon) as database:
+                pushes = Pushes(dovecot, users, QUICK_RATE if options.quick else RATE)
                 run = Run(options, say, daemon, hostile, database, pushes, Watched(database))
                 await _campaign(run, dovecot, users)
-                nursery.cancel_scope.cancel()
-            await _end(run)
-        finally:
-            bury(())
-            with trio.CancelScope(shield=True):
-                await in_thread(daemon.close)
+            connections = (await trio.to_thread.run_sync(hostile.seen))["connections"]
+            run.report.figures["connections_of_the_bad"] = dict(sorted(connections.items()))
+            await ended(daemon, run.report)
     return run.report
 
 
 async def _campaign(run: Run, dovecot: Dovecot, users: list[str]) -> None:
-    database, vault = run.database, run.daemon.vault
-    imap = Endpoint(dovecot.host, dovecot.imaps_port, Security.TLS)
-    healthy = await accounts.connect(database, vault, users, imap, dovecot.password, owner="soak")
+    database = run.database
+    healthy = await connect(database, run.daemon, dovecot, users)
     run.watched.expect_healthy(healthy)
     run.say("until the healthy ones are up to date")
     with trio.fail_after(SYNCED_WITHIN):
@@ -210,6 +193,8 @@ def _judge(run: Run) -> None:
     alone = [phase for phase in run.phases if phase["phase"] == "alone"]
     together = [phase for phase in run.phases if phase["phase"] == "together"]
     lost = sum(phase["push_ms"]["lost"] for phase in run.phases)
+    if not all(phase["push_ms"]["delivered"] for phase in run.phases):
+        report.problem("nothing was delivered to healthy accounts for a whole phase: there is nothing to compare")
     if lost:
         report.problem(f"{lost} deliveries to healthy accounts were not stored in time")
     bounds = {
@@ -237,13 +222,3 @@ def _judge(run: Run) -> None:
         "phases": run.phases,
         "states": run.watched.as_json(),
     }
-
-
-async def _end(run: Run) -> None:
-    connections = (await trio.to_thread.run_sync(run.hostile.seen))["connections"]
-    run.report.figures["connections_of_the_bad"] = dict(sorted(connections.items()))
-    code = await trio.to_thread.run_sync(run.daemon.stop)
-    if code != 0:
-        run.report.problem(f"the daemon ended with {code} after SIGTERM")
-    for line in await trio.to_thread.run_sync(run.daemon.bugs):
-        run.report.problem(f"bug: {line}")

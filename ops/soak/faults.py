@@ -13,37 +13,32 @@ import contextlib
 import time
 from functools import partial
 from typing import Final
-from uuid import UUID
 
 import psycopg
 import trio
 
-from daemon.account.states import State
-from daemon.network import Endpoint, Security
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
-from ops.bench import accounts
+from daemon.storage.faults import DatabaseAway
 from ops.testservers.dovecot import Dovecot
-from ops.testservers.mail import seeds
-from ops.testservers.process import ServerFailed
 
 from .actions import Run, act
 from .campaign import Options, Report, Say
-from .daemon_process import RENEWAL, DaemonProcess, bury
+from .daemon_process import RENEWAL, DaemonProcess
+from .life import burying, connect, ended, expect_running, fill, serving
 from .plan import plan
 from .proxy import Proxy
-from .samples import grown, growth
-from .verify import OnServer, differences, look
+from .samples import Sample, grown, growth
+from .settle import Mailbox, settle
 
 SETTLE_WITHIN: Final = 3 * RENEWAL + 60.0
 """Seconds from the last fault until all accounts equal the server: a deaf connection is found by the second renewal
 at the latest, the pause before the next attempt is bounded by 3 s."""
 
-START_WITHIN: Final = 60.0
-"""Seconds until the daemon has made its database."""
+QUIET_WITHIN: Final = 10.0
+"""Seconds more until it holds no more than it needs: connections that it has left are closed, tasks have ended."""
 
 SAMPLE_EVERY: Final = 2.0
-BURY_EVERY: Final = 0.2
 """Seconds."""
 
 SEEDED: Final = 40
@@ -74,20 +69,21 @@ async def _attack(run: Run, database: Database) -> None:
 
 
 async def _watch(run: Run, database: Database) -> None:
-    """Sample the process; notice when it ends though nobody killed it."""
+    """Sample the process again and again."""
     while True:
         await _sample(run, database)
         await trio.sleep(SAMPLE_EVERY)
 
 
-async def _sample(run: Run, database: Database) -> None:
+async def _sample(run: Run, database: Database) -> Sample | None:
     sessions = 0
-    with trio.move_on_after(SAMPLE_EVERY), contextlib.suppress(psycopg.Error):
+    with trio.move_on_after(SAMPLE_EVERY), contextlib.suppress(psycopg.Error, DatabaseAway):
         sessions = await database.run(_sessions)
     look_at = partial(run.daemon.sample, run.began, tasks=True, database_sessions=sessions)
     sample = await trio.to_thread.run_sync(look_at)
     if sample is not None:
         run.samples.append(sample)
+    return sample
 
 
 async def _sessions(conn: Conn) -> int:
@@ -98,131 +94,67 @@ async def _sessions(conn: Conn) -> int:
     return int((await cursor.fetchone() or (0,))[0])
 
 
-async def _bury(run: Run) -> None:
-    """Be the parent of what killed daemons leave behind: a dead database that nobody buries looks like a living one."""
-    while True:
-        with contextlib.suppress(ServerFailed):  # Dovecot is just being restarted
-            bury({run.daemon.pid, run.dovecot.pid})
-        await trio.sleep(BURY_EVERY)
-
-
 async def _settle(run: Run, database: Database) -> float:
-    """Wait until all accounts equal the server; the seconds it took.  What differs in the end is a problem."""
-    in_thread = trio.to_thread.run_sync
-    if not run.daemon.running:
-        run.report.problem("the daemon ended by itself")
-        await in_thread(run.daemon.start)
-    began = time.monotonic()
-    servers = [await in_thread(look, run.dovecot, user) for user in run.users]
-    left: dict[int, list[str]] = {number: ["never compared"] for number in range(len(servers))}
-    with trio.move_on_after(SETTLE_WITHIN):
-        while left:
-            left = await _compare(run, database, servers, left)
-            if left:
-                await trio.sleep(1.0)
-    for found in left.values():
-        for sentence in found:
-            run.report.problem(sentence)
-    return time.monotonic() - began
-
-
-async def _compare(
-    run: Run, database: Database, servers: list[OnServer], left: dict[int, list[str]]
-) -> dict[int, list[str]]:
-    still: dict[int, list[str]] = {}
-    for number in left:
-        account_id, user = run.ids[number], run.users[number]
-        found = await differences(database, account_id, user, servers[number])
-        state = await database.run(partial(_state, account_id=account_id))
-        if state != State.WATCHING.value:
-            found.append(f"{user}: the account is {state}")
-        if found:
-            still[number] = found
-    return still
-
-
-async def _state(conn: Conn, account_id: UUID) -> str:
-    cursor = await conn.execute("SELECT state FROM accounts WHERE id = %s", (account_id,))
-    row = await cursor.fetchone()
-    return str(row[0]) if row else "gone"
-
-
-async def ready(database: Database) -> None:
-    """Until the daemon has made the schema."""
-
-    async def work(conn: Conn) -> None:
-        await conn.execute("SELECT FROM claims LIMIT 1")
-
-    with trio.fail_after(START_WITHIN):
-        await database.wait_ready()
-        while True:
-            try:
-                await database.run(work)
-            except psycopg.errors.UndefinedTable:
-                await trio.sleep(0.1)
-            else:
-                return
+    """Wait until all accounts equal the server; the seconds it took."""
+    if not expect_running(run.daemon, run.report):
+        await trio.to_thread.run_sync(run.daemon.start)  # it must come to equal the server all the same
+    mailboxes = [Mailbox(account_id, user) for account_id, user in zip(run.ids, run.users, strict=True)]
+    return await settle(database, run.dovecot, mailboxes, run.report, within=SETTLE_WITHIN, say=run.say)
 
 
 async def _leaks(run: Run, database: Database) -> None:
-    """What a quiet daemon may hold."""
-    await _sample(run, database)
-    count, last = len(run.users), run.samples[-1] if run.samples else None
-    if last is None:
-        run.report.problem("the daemon could not be looked at")
-    elif last.descriptors > count + SPARE_DESCRIPTORS:
-        run.report.problem(f"{last.descriptors} descriptors are open for {count} accounts")
-    if last is not None and last.tasks > TASKS_OF_ONE * count + SPARE_TASKS:
-        run.report.problem(f"{last.tasks} tasks live for {count} accounts")
-    if run.proxy.open != count:
-        run.report.problem(f"{run.proxy.open} IMAP connections are open for {count} accounts")
+    """What a quiet daemon may hold, as soon as what the faults began is over."""
+    found = ["never looked at"]
+    with trio.move_on_after(QUIET_WITHIN):
+        while True:
+            found = held(await _sample(run, database), run.proxy.open, len(run.users))
+            if not found:
+                return
+            await trio.sleep(SAMPLE_EVERY / 2)
+    for sentence in found:
+        run.report.problem(sentence)
+
+
+def held(sample: Sample | None, open_connections: int, count: int) -> list[str]:
+    """What is too much, in sentences, for a quiet daemon with so many accounts; or that nobody can tell."""
+    if sample is None or not sample.tasks:
+        return ["the daemon could not be looked at"]
+    found = []
+    if sample.descriptors > count + SPARE_DESCRIPTORS:
+        found.append(f"{sample.descriptors} descriptors are open for {count} accounts")
+    if sample.tasks > TASKS_OF_ONE * count + SPARE_TASKS:
+        found.append(f"{sample.tasks} tasks live for {count} accounts")
+    if open_connections != count:
+        found.append(f"{open_connections} IMAP connections are open for {count} accounts")
+    return found
 
 
 async def campaign(options: Options, say: Say) -> Report:
     """Run it."""
-    in_thread = trio.to_thread.run_sync
     users = [f"soak{number}@example.test" for number in range(options.accounts)]
     large = QUICK_LARGE if options.quick else LARGE
     with Dovecot() as dovecot:
-        say(f"filling {len(users)} mailboxes")
-        for number, user in enumerate(users):
-            await in_thread(dovecot.seed, user, seeds(SEEDED if number else large, seed=options.seed + number))
+        await fill(dovecot, {user: SEEDED if number else large for number, user in enumerate(users)}, options.seed, say)
         async with trio.open_nursery() as nursery:
             proxy = Proxy(dovecot.imaps_port)
             port = await nursery.start(proxy.run)
-            daemon = DaemonProcess(port=port, ca=dovecot.ca_pem)
-            try:
+            async with DaemonProcess(port=port, ca=dovecot.ca_pem) as daemon:
                 run = Run(options, say, dovecot, daemon, proxy, users)
-                await _campaign(run, Endpoint(dovecot.host, port, Security.TLS))
-            finally:
-                with trio.CancelScope(shield=True):
-                    await in_thread(daemon.close)
+                await _campaign(run)
             nursery.cancel_scope.cancel()
     return run.report
 
 
-async def _campaign(run: Run, imap: Endpoint) -> None:
-    daemon, in_thread = run.daemon, trio.to_thread.run_sync
-    await in_thread(daemon.start)
-    async with Database(daemon.conninfo, size=2, application_name="soak") as database, trio.open_nursery() as nursery:
-        await nursery.start(database.watch)
-        nursery.start_soon(_bury, run)
-        await ready(database)
-        password = run.dovecot.password
-        run.ids = await accounts.connect(database, daemon.vault, run.users, imap, password, owner="soak")
+async def _campaign(run: Run) -> None:
+    daemon = run.daemon
+    async with burying(daemon, run.dovecot), serving(daemon) as database:
+        run.ids = await connect(database, daemon, run.dovecot, run.users)
         run.began = time.monotonic()
         await _attack(run, database)
         run.say("quiet: waiting until the store equals the server")
         settled = await _settle(run, database)
         await _leaks(run, database)
-        nursery.cancel_scope.cancel()
-    code = await in_thread(daemon.stop)
-    if code != 0:
-        run.report.problem(f"the daemon ended with {code} after SIGTERM")
-    if remains := await in_thread(daemon.remains):
-        run.report.problem(f"processes remain: {remains}")
-    for line in await in_thread(daemon.bugs):
-        run.report.problem(f"bug: {line}", cause=True)
+    await ended(daemon, run.report)
     drift, problems = grown(run.samples)
     for sentence in problems:
         run.report.problem(sentence)

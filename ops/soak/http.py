@@ -10,11 +10,7 @@ what it took, and its log knows of no error.  A last phase floods the listener w
 from __future__ import annotations
 
 import random
-import socket
-import struct
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -23,22 +19,16 @@ import trio
 
 from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess
-from .http_answers import NotHttp, answers, wrong
 from .http_cases import MUTATIONS, Case, End, Make, Material
 from .http_daemon import COOKIE, complaints, give_secret, listening, ready, token
 from .http_framing import FRAMING, SLOW
+from .http_run import Run, attempt
 from .http_targets import TARGETS
+from .life import ended
 from .samples import Sample
 
 AT_ONCE: Final = 96
 """Cases at once: below the requests that may be under way, so that none is refused for what it is not."""
-
-ENDS_WITHIN: Final = 30.0
-"""Seconds in which a connection must be answered or closed: 10 for a head, 10 for a body, 2 of lingering, and a
-machine that others use too."""
-
-QUIET: Final = 0.3
-"""Seconds of silence after whole answers, after which a patient client is content and leaves."""
 
 GOOD_WITHIN: Final = 10.0
 """Seconds that a good client waits for an answer."""
@@ -46,9 +36,6 @@ GOOD_WITHIN: Final = 10.0
 GOOD_PAUSE: Final = 0.02
 SETTLE: Final = 20.0
 """Seconds for connections to be gone and memory to be given back after the last case."""
-
-MAX_ANSWER: Final = 8 << 20
-"""Bytes read of one connection's answers."""
 
 FLOOD: Final = 700
 """Connections that say nothing: more than the listener holds."""
@@ -58,28 +45,6 @@ MAX_GROWTH: Final = 48.0
 
 _SPARE: Final = 4
 """Descriptors, threads and tasks that come and go by themselves."""
-
-
-@dataclass
-class Run:
-    """A campaign under way."""
-
-    report: Report
-    daemon: DaemonProcess
-    api: int
-    operations: int
-    done: int = 0
-    """Cases."""
-    served: int = 0
-    """Good requests answered."""
-    longest: float = 0.0
-    """Seconds that the slowest took."""
-    classes: dict[str, Counter[str]] = field(default_factory=dict)
-    """By class: how many cases, and how each was answered."""
-
-    def count(self, kind: str, outcome: str) -> None:
-        """One more of a class ended so."""
-        self.classes.setdefault(kind, Counter())[outcome] += 1
 
 
 def cases(material: Material, count: int, *, quick: bool) -> list[Case]:
@@ -105,82 +70,6 @@ def _case(kind: str, make: Make, material: Material, *, patient: bool) -> Case:
         at = rng.randrange(len(made) + 1)
         return Case(kind, (made[:at], made[at:]), end, 0.001, operations)
     return Case(kind, (made,), end, 0.0, operations)
-
-
-# -- one case ------------------------------------------------------------------------------------------------------
-
-
-async def _attempt(run: Run, number: int, case: Case) -> None:
-    """Send one case; judge what comes back and that it ends."""
-    outcome = "nothing, in time"
-    received = bytearray()
-    stream = await trio.open_tcp_stream("127.0.0.1", run.operations if case.operations else run.api)
-    try:
-        with trio.move_on_after(ENDS_WITHIN + case.pause * len(case.chunks)) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_send, stream, case)
-                if case.end is not End.ABORT:
-                    await _receive(stream, received, patient=case.end is End.PATIENT)
-                    nursery.cancel_scope.cancel()
-        if scope.cancelled_caught:
-            outcome = "never ended"
-            run.report.problem(f"case {number} ({case.kind}): not ended in time, after {bytes(received[-300:])!r}")
-    finally:
-        await trio.aclose_forcefully(stream)
-    if case.end is End.ABORT:
-        run.count(case.kind, "left")
-    else:
-        _judge(run, number, case, bytes(received), outcome)
-
-
-async def _send(stream: trio.SocketStream, case: Case) -> None:
-    try:
-        for position, chunk in enumerate(case.chunks):
-            if position and case.pause:
-                await trio.sleep(case.pause)
-            await stream.send_all(chunk)
-        if case.end is End.HALF:
-            await stream.send_eof()
-        elif case.end is End.ABORT:
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-        return  # the server has heard enough: its right
-
-
-async def _receive(stream: trio.SocketStream, into: bytearray, *, patient: bool) -> None:
-    """Read until the server closes; a patient client leaves after whole answers and some silence."""
-    while len(into) < MAX_ANSWER:
-        try:
-            with trio.move_on_after(QUIET if patient and _whole(into) else ENDS_WITHIN) as quiet:
-                data = await stream.receive_some(1 << 16)
-        except trio.BrokenResourceError:
-            return
-        if quiet.cancelled_caught or not data:
-            return
-        into += data
-
-
-def _whole(data: bytearray) -> bool:
-    try:
-        return any(answer.status >= 200 for answer in answers(bytes(data), to_head=True))
-    except NotHttp:
-        return False
-
-
-def _judge(run: Run, number: int, case: Case, received: bytes, outcome: str) -> None:
-    sent = b"".join(case.chunks[:4])
-    try:
-        given = list(answers(received, to_head=b"HEAD" in sent))
-    except NotHttp as exc:
-        run.count(case.kind, "no HTTP")
-        run.report.problem(f"case {number} ({case.kind}): {exc}, to {sent[:200]!r}")
-        return
-    for answer in given:
-        run.count(case.kind, str(answer.status))
-        if (problem := wrong(answer)) is not None:
-            run.report.problem(f"case {number} ({case.kind}): {problem}, to {sent[:200]!r}")
-    if not given:
-        run.count(case.kind, outcome if outcome == "never ended" else "closed")
 
 
 # -- good clients --------------------------------------------------------------------------------------------------
@@ -236,27 +125,20 @@ async def _flood(run: Run, port: int) -> None:
 
 async def campaign(options: Options, say: Say) -> Report:
     """Run it."""
-    report, in_thread = Report(), trio.to_thread.run_sync
-    daemon = DaemonProcess(port=993, ca=None)
-    try:
+    report = Report()
+    async with DaemonProcess(port=993, ca=None) as daemon:
         give_secret(daemon)
-        await in_thread(daemon.start)
+        await trio.to_thread.run_sync(daemon.start)
         api, operations = await listening(daemon)
         await ready(operations)
         run = Run(report, daemon, api, operations)
         await _campaign(run, options, say)
-        for line in await in_thread(complaints, daemon):
-            report.problem(f"log: {line}")
-        if (code := await in_thread(daemon.stop)) != 0:
-            report.problem(f"the daemon ended with {code} after SIGTERM")
+        await ended(daemon, report, told=complaints)
         report.figures |= {
             "good_requests": run.served,
             "good_slowest_s": round(run.longest, 2),
             "classes": {kind: dict(sorted(run.classes[kind].items())) for kind in sorted(run.classes)},
         }
-    finally:
-        with trio.CancelScope(shield=True):
-            await in_thread(daemon.close)
     return report
 
 
@@ -264,7 +146,7 @@ async def _campaign(run: Run, options: Options, say: Say) -> None:
     rng = random.Random(options.seed)  # noqa: S311  # repeatable, not secret
     every = cases(Material(rng, token("attacker")), options.points, quick=options.quick)
     warm = len(every) // 10
-    began, pid = time.monotonic(), run.daemon.pid
+    began = time.monotonic()
     async with trio.open_nursery() as nursery:
         for port, path, kept in (
             (run.api, "/mail/accounts", True), (run.api, "/mail/accounts", False),
@@ -281,8 +163,6 @@ async def _campaign(run: Run, options: Options, say: Say) -> None:
             await _flood(run, port)
         after = await _settled(run, began, before)
         nursery.cancel_scope.cancel()
-    if run.daemon.pid != pid or not run.daemon.running:
-        run.report.problem("the daemon is not the process it was")
     run.report.figures = {
         "cases": len(every),
         "before": before.as_json() if before else None,
@@ -295,7 +175,7 @@ async def _send_all(run: Run, every: list[Case], first: int, say: Say) -> None:
 
     async def one(number: int, case: Case) -> None:
         async with limiter:
-            await _attempt(run, number, case)
+            await attempt(run, number, case)
         run.done += 1
         if run.done % 1000 == 0:
             say(f"{run.done} cases")

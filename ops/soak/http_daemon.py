@@ -11,7 +11,7 @@ import httpx
 import jwt
 import trio
 
-from .daemon_process import DaemonProcess
+from .daemon_process import DaemonProcess, short
 
 READY_WITHIN: Final = 60.0
 """Seconds from the start until it serves; a first start makes a database."""
@@ -86,5 +86,5 @@ def complaints(daemon: DaemonProcess) -> list[str]:
                     found.append(line.strip())
                 continue
             if isinstance(said, dict) and (said.get("level") in {"error", "critical"} or said.get("event") in _BUGS):
-                found.append(json.dumps(said)[:2000])
+                found.append(short(line))
     return found[:20]

@@ -16,30 +16,26 @@ import random
 import statistics
 import time
 from collections import Counter
-from functools import partial
 from typing import Any, Final
 
 import trio
 
-from daemon.storage.database import Database
-from ops.bench import accounts
 from ops.testservers.dovecot import Dovecot
-from ops.testservers.mail import seeds
 
 from . import database_faults, peek
 from .campaign import Options, Report, Say
-from .daemon_process import DaemonProcess, bury
+from .daemon_process import DaemonProcess
 from .kill_points import DAEMON, Moment, Point, Victim, points
-from .kills_run import Run, begin, last_words, phase
+from .kills_run import Run, begin, phase
+from .life import burying, connect, ended, expect_running, fill, opened
 from .peek import Peek
-from .settle import Mailbox, settle
+from .settle import LARGE_USER, Mailbox, settle
 from .storm import Storm
 
 LARGE: Final = 20_000
 QUICK_LARGE: Final = 800
 """Messages of the large mailbox at the start."""
 
-LARGE_USER: Final = "large@example.test"
 SEEDED: Final = 40
 """Messages in each of the small mailboxes."""
 
@@ -53,7 +49,6 @@ WORKS_WITHIN: Final = 60.0
 """Seconds from a start until something is stored: it takes two; after them the campaign tells and goes on."""
 
 LOOK_EVERY: Final = 0.2
-BURY_EVERY: Final = 0.1
 POLL_EVERY: Final = 0.03
 """Seconds; a look takes at most a third of the time."""
 
@@ -90,7 +85,7 @@ async def _until_working(run: Run, progress: Peek) -> bool:
         if not run.daemon.running:
             return True  # the caller tells
         await trio.sleep(POLL_EVERY)
-    run.report.problem(f"nothing was stored within {WORKS_WITHIN:g} s of a start: {last_words(run)}")
+    run.report.problem(f"nothing was stored within {WORKS_WITHIN:g} s of a start: {run.daemon.last_words()}")
     return False
 
 
@@ -103,16 +98,15 @@ async def _watched_enough(run: Run) -> bool:
     run.watched = 0
     number = len(run.gapless)
     names = [_spelled(LARGE_USER, number)] if run.mailboxes else [_spelled(LARGE_USER, 0), *_small(run.options)]
-    async with Database(run.daemon.conninfo, size=1, application_name="soak") as database:
-        connect = partial(accounts.connect, database, run.daemon.vault, imap=run.imap, password=run.dovecot.password)
-        with trio.move_on_after(WORKS_WITHIN):
-            ids = await connect(usernames=names, owner=f"soak{number}")
-            run.gapless.add(names[0])
-            run.mailboxes += [
-                Mailbox(account_id, LARGE_USER if name == names[0] else name)
-                for account_id, name in zip(ids, names, strict=True)
-            ]
-            return True
+    with trio.move_on_after(WORKS_WITHIN):
+        async with opened(run.daemon.conninfo) as database:
+            ids = await connect(database, run.daemon, run.dovecot, names, owner=f"soak{number}")
+        run.gapless.add(names[0])
+        run.mailboxes += [
+            Mailbox(account_id, LARGE_USER if name == names[0] else name)
+            for account_id, name in zip(ids, names, strict=True)
+        ]
+        return True
     run.report.problem("no account could be connected")
     return False
 
@@ -141,8 +135,7 @@ async def _attack(run: Run, progress: Peek) -> None:
             await trio.sleep(point.delay)
         else:
             await trio.sleep(max(0.0, run.origin + point.delay - time.monotonic()))
-        if not run.daemon.running:
-            run.report.problem(f"the daemon ended by itself: {last_words(run)}")
+        if not expect_running(run.daemon, run.report):
             await _start(run)
             continue
         await _kill(run, number, len(planned), point, progress)
@@ -154,17 +147,17 @@ async def _kill(run: Run, number: int, of: int, point: Point, progress: Peek) ->
     rng = random.Random(point.choice)  # noqa: S311  # repeatable, not secret
     hit = True
     if point.victim is Victim.DATABASE:
-        hit = await in_thread(database_faults.kill_server, run.data)
+        hit = await in_thread(database_faults.kill_server, run.daemon.data)
     elif point.victim is Victim.BACKEND:
-        hit = await in_thread(database_faults.kill_backend, run.data, rng)
+        hit = await in_thread(database_faults.kill_backend, run.daemon.data, rng)
     elif point.victim is Victim.STALL:
-        stopped = await in_thread(database_faults.stop, run.data)
+        stopped = await in_thread(database_faults.stop, run.daemon.data)
         await trio.sleep(point.lasting)
         await in_thread(database_faults.go_on, stopped)
         hit = bool(stopped)
     else:
         if point.victim is Victim.BOTH:
-            hit = await in_thread(database_faults.kill_server, run.data)
+            hit = await in_thread(database_faults.kill_server, run.daemon.data)
         await in_thread(run.daemon.kill)
     stored = run.last.stored if run.last is not None else 0
     run.kills.append({"victim": point.victim.value, "phase": during, "hit": hit, "stored": stored})
@@ -208,61 +201,40 @@ async def _look_once(run: Run, looker: Peek) -> None:
             run.looks += 1
 
 
-async def _bury(run: Run) -> None:
-    """Be the parent of what killed daemons leave behind."""
-    while True:
-        bury({run.daemon.pid, run.dovecot.pid})
-        await trio.sleep(BURY_EVERY)
-
-
 async def campaign(options: Options, say: Say) -> Report:
     """Run it."""
-    in_thread = trio.to_thread.run_sync
     small, large = _small(options), QUICK_LARGE if options.quick else LARGE
     with Dovecot() as dovecot:
-        say(f"filling {len(small)} mailboxes, and one with {large} messages")
-        for number, user in enumerate(small):
-            await in_thread(dovecot.seed, user, seeds(SEEDED, seed=options.seed + 1 + number))
-        await in_thread(dovecot.seed, LARGE_USER, seeds(large, seed=options.seed))
+        await fill(dovecot, {LARGE_USER: large} | dict.fromkeys(small, SEEDED), options.seed, say)
         storm = Storm(dovecot, small, [LARGE_USER], seed=options.seed, every=STORM_EVERY)
-        daemon = DaemonProcess(port=dovecot.imaps_port, ca=dovecot.ca_pem)
-        run = Run(options, say, dovecot, daemon, storm)
-        try:
+        async with DaemonProcess(port=dovecot.imaps_port, ca=dovecot.ca_pem) as daemon:
+            run = Run(options, say, dovecot, daemon, storm)
             await _campaign(run)
-        finally:
-            with trio.CancelScope(shield=True):
-                await in_thread(daemon.close)
     return run.report
 
 
 async def _campaign(run: Run) -> None:
-    in_thread, daemon = trio.to_thread.run_sync, run.daemon
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_bury, run)
+    daemon = run.daemon
+    async with burying(daemon, run.dovecot), trio.open_nursery() as nursery:
         nursery.start_soon(run.storm.run)
+        progress = Peek(daemon.conninfo)
         async with trio.open_nursery() as lookers:
             lookers.start_soon(_look, run)
-            progress = Peek(daemon.conninfo)
             await _attack(run, progress)
             await _until_working(run, progress)
-            await progress.aclose()
             lookers.cancel_scope.cancel()
         await run.storm.end()
         run.say("quiet: waiting until the store equals the server")
-        async with Database(daemon.conninfo, size=2, application_name="soak") as database:
-            nursery.start_soon(database.watch)
+        async with opened(daemon.conninfo) as database:
             settled = await settle(
                 database, run.dovecot, run.mailboxes, run.report, within=SETTLE_WITHIN, say=run.say
             )
-            run.last = await Peek(daemon.conninfo).ask(peek.snapshot) or run.last
-        nursery.cancel_scope.cancel()
-    code = await in_thread(daemon.stop)
-    if code != 0:
-        run.report.problem(f"the daemon ended with {code} after SIGTERM")
-    if remains := await in_thread(daemon.remains):
-        run.report.problem(f"processes remain: {remains}")
-    for line in await in_thread(daemon.bugs):
-        run.report.problem(f"bug: {line}")
+        looks = run.looks
+        await _look_once(run, progress)
+        await progress.aclose()
+    if not looks or run.looks == looks:
+        run.report.problem(f"the store was looked into {looks} times before the end, {run.looks - looks} times then")
+    await ended(daemon, run.report)
     run.report.figures = _figures(run, settled)
 
 

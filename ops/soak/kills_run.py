@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from daemon.network import Endpoint, Security
 from ops.testservers.dovecot import Dovecot
 
 from .campaign import Options, Report, Say
@@ -20,10 +18,10 @@ from .settle import Mailbox
 from .storm import Storm
 
 _PHASES: Final = (
-    (b'"embedded.ready"', "connecting to the database"),
-    (b'"embedded.initialised"', "first start of the database"),
-    (b'"embedded.leftover', "stopping what was left behind"),
-    (b'"embedded.', "start of the database"),
+    ('"embedded.ready"', "connecting to the database"),
+    ('"embedded.initialised"', "first start of the database"),
+    ('"embedded.leftover', "stopping what was left behind"),
+    ('"embedded.', "start of the database"),
 )
 
 
@@ -61,38 +59,20 @@ class Run:
     """First synchronisations that are not complete, at the last look."""
     watched: int = 0
 
-    @property
-    def data(self) -> Path:
-        """Where the embedded database is."""
-        return self.daemon.state / "postgresql/data"
-
-    @property
-    def imap(self) -> Endpoint:
-        """Dovecot over TLS."""
-        return Endpoint(self.dovecot.host, self.dovecot.imaps_port, Security.TLS)
-
 
 def begin(run: Run) -> None:
     """A new life of the daemon begins, or of its database."""
     run.origin, run.stored, run.working = time.monotonic(), None, False
-    run.log_from = run.daemon.log.stat().st_size if run.daemon.log.exists() else 0
+    run.log_from = run.daemon.log_size
 
 
 def phase(run: Run) -> str:
     """What is going on now, by the log of this life and the last look."""
     if run.working:
         return "first synchronisation" if run.incomplete else "watching the storm"
-    with run.daemon.log.open("rb") as log:
-        log.seek(run.log_from)
-        said = log.read()
-    if b'"storage.ready"' in said or (b'"database.ready"' in said and b'"embedded.binaries"' not in said):
+    said = run.daemon.said(run.log_from)
+    if '"storage.ready"' in said or ('"database.ready"' in said and '"embedded.binaries"' not in said):
         return "claims and logins"
-    if b'"database.ready"' in said:
+    if '"database.ready"' in said:
         return "schema"
     return next((phase for words, phase in _PHASES if words in said), "before anything")
-
-
-def last_words(run: Run) -> str:
-    """The end of its log."""
-    lines = run.daemon.log.read_text(errors="replace").splitlines()[-4:]
-    return " / ".join(line[:300] for line in lines)

@@ -19,14 +19,13 @@ from uuid import UUID
 import trio
 
 from daemon.network import Endpoint, Security
-from daemon.storage.database import Database
 from ops.bench import accounts
 from ops.testservers.dovecot import Dovecot
-from ops.testservers.mail import seeds
 
 from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess
 from .http_daemon import COOKIE, complaints, give_secret, listening, ready, token
+from .life import connect, ended, fill, opened
 
 OWNER: Final = "schema-owner"
 CHECKS: Final = (
@@ -69,46 +68,32 @@ def _question(query: bytes) -> bytes:
 
 async def campaign(options: Options, say: Say) -> Report:
     """Run it."""
-    report, in_thread = Report(), trio.to_thread.run_sync
+    report = Report()
     with Dovecot() as dovecot:
         async with trio.open_nursery() as nursery:
             names = await nursery.start(no_names)
-            daemon = DaemonProcess(
+            async with DaemonProcess(
                 port=dovecot.imaps_port, ca=dovecot.ca_pem, nameservers=(f"127.0.0.1:{names}",)
-            )  # fmt: skip
-            try:
+            ) as daemon:
                 give_secret(daemon)
-                await in_thread(daemon.start)
+                await trio.to_thread.run_sync(daemon.start)
                 api, operations = await listening(daemon)
                 await ready(operations)
-                ids = await _accounts(daemon, dovecot)
-                pid = daemon.pid
+                ids = await _accounts(daemon, dovecot, say)
                 await _rounds(report, options, say, api, daemon, ids)
-                if daemon.pid != pid or not daemon.running:
-                    report.problem("the daemon is not the process it was")
-                for line in await in_thread(complaints, daemon):
-                    report.problem(f"log: {line}")
-                if (code := await in_thread(daemon.stop)) != 0:
-                    report.problem(f"the daemon ended with {code} after SIGTERM")
-            finally:
-                with trio.CancelScope(shield=True):
-                    await in_thread(daemon.close)
+                await ended(daemon, report, told=complaints)
             nursery.cancel_scope.cancel()
     return report
 
 
-async def _accounts(daemon: DaemonProcess, dovecot: Dovecot) -> list[UUID]:
+async def _accounts(daemon: DaemonProcess, dovecot: Dovecot, say: Say) -> list[UUID]:
     """The owner's accounts: two with mail, one that nobody can log in to."""
     users = [f"schema{number}@example.test" for number in range(2)]
-    for number, user in enumerate(users):
-        await trio.to_thread.run_sync(dovecot.seed, user, seeds(20, seed=number))
-    endpoint = Endpoint(dovecot.host, dovecot.imaps_port, Security.TLS)
-    async with Database(daemon.conninfo, size=2, application_name="soak") as database, trio.open_nursery() as nursery:
-        await nursery.start(database.watch)
-        await database.wait_ready()
-        ids = await accounts.connect(database, daemon.vault, users, endpoint, dovecot.password, owner=OWNER)
-        ids += await accounts.connect(database, daemon.vault, ["a@b.test"], endpoint, "wrong", owner=OWNER)
-        nursery.cancel_scope.cancel()
+    await fill(dovecot, dict.fromkeys(users, 20), 0, say)
+    nobodys = Endpoint(dovecot.host, daemon.port, Security.TLS)
+    async with opened(daemon.conninfo) as database:
+        ids = await connect(database, daemon, dovecot, users, owner=OWNER)
+        ids += await accounts.connect(database, daemon.vault, ["a@b.test"], nobodys, "wrong", owner=OWNER)
     return ids
 
 

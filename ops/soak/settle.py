@@ -19,6 +19,9 @@ from ops.testservers.dovecot import Dovecot
 from .campaign import Report, Say
 from .verify import OnServer, differences, look
 
+LARGE_USER: Final = "large@example.test"
+"""Whose mailbox is so large that its first synchronisation can be interrupted."""
+
 PARKED: Final = "the account is parked"
 """What does not change by itself: nobody waits for it."""
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,20 +21,20 @@ import trio
 from daemon.storage.embedded import embedded_conninfo, run_embedded
 from daemon.storage.faults import is_storage_trouble
 from ops.testservers.dovecot import Dovecot
-from ops.testservers.mail import seeds
 from ops.testservers.process import Owner, short_directory
 
 from . import database_faults
 from .campaign import Options, Report, Say
-from .daemon_process import DaemonProcess, bury
+from .daemon_process import DaemonProcess
+from .life import burying, fill
+from .settle import LARGE_USER
 from .stops_stage import (
     AT_ONCE,
-    LARGE_USER,
     Stage,
     connect,
+    deliver,
     equals,
     expect_no_repairs,
-    fill,
     load,
     signal_twice,
     stop,
@@ -52,8 +50,6 @@ QUICK_LARGE: Final = 2500
 SAID_WITHIN: Final = 30.0
 """Seconds until the daemon says what it waits for: it starts, and asks for two seconds first."""
 
-BURY_EVERY: Final = 0.1
-
 ENDS_AT_ONCE: Final = (128 + signal.SIGTERM, 0)
 """Exit codes after a second signal: as a shell would give it; or it had ended before the signal came."""
 
@@ -65,25 +61,24 @@ async def campaign(options: Options, say: Say) -> Report:
     users = [f"idle{number}@example.test" for number in range(options.accounts)]
     with Dovecot() as dovecot:
         large = QUICK_LARGE if options.quick else LARGE
-        say(f"filling {len(users)} mailboxes, and one with {large} messages")
-        await in_thread(dovecot.seed, LARGE_USER, seeds(large, seed=options.seed))
-        await in_thread(fill, dovecot, users, 1, options.seed)
+        await fill(dovecot, {LARGE_USER: large}, options.seed, say)
+        say(f"a message for each of {len(users)} users")
+        await in_thread(deliver, dovecot, users, options.seed)
         for name, part in (("embedded", _embedded), ("own_server", _own_server)):
             home = short_directory("stops-", Owner.ourselves())
             systemd = Systemd(home / "notify")
             conninfo = embedded_conninfo(home / "pg")
-            settings = {} if part is _embedded else {"storage.dsn": conninfo}
-            daemon = DaemonProcess(
-                port=dovecot.imaps_port, ca=dovecot.ca_pem, settings=settings, notify=systemd.path
-            )
-            reached = conninfo if settings else daemon.conninfo
-            stage = Stage(options, say, dovecot, daemon, reached, users, report, name, home, systemd)
+            reached = {"storage.dsn": conninfo} if part is _own_server else {}
             try:
-                await part(stage)
+                async with DaemonProcess(
+                    port=dovecot.imaps_port, ca=dovecot.ca_pem, settings=reached, notify=systemd.path
+                ) as daemon:
+                    at = conninfo if reached else daemon.conninfo
+                    stage = Stage(options, say, dovecot, daemon, at, users, report, name, home, systemd)
+                    await part(stage)
             finally:
                 systemd.close()
                 with trio.CancelScope(shield=True):
-                    await in_thread(daemon.close)
                     await in_thread(partial(shutil.rmtree, home, ignore_errors=True))
             report.figures[name] = stage.figures
     return report
@@ -93,7 +88,7 @@ async def campaign(options: Options, say: Say) -> Report:
 
 
 async def _embedded(stage: Stage) -> None:
-    await stage.start()
+    await trio.to_thread.run_sync(stage.daemon.start)
     await connect(stage, stage.users, "soak")
     stage.figures["first_watched_after"] = round(await until_watching(stage, len(stage.users)), 1)
     [large] = await connect(stage, [LARGE_USER], "soak-large")
@@ -101,7 +96,7 @@ async def _embedded(stage: Stage) -> None:
     await stop(stage, "stop_in_first_sync")
 
     began = time.monotonic()
-    await stage.start()
+    await trio.to_thread.run_sync(stage.daemon.start)
     after, below = await until_in_first_sync(stage, large)
     stage.figures["stored_at_stop_and_after"] = [before, after]
     if after < before:
@@ -113,32 +108,17 @@ async def _embedded(stage: Stage) -> None:
     stage.figures["second_signal"] = round(took, 3)
     if code not in ENDS_AT_ONCE or took > AT_ONCE:
         stage.problem(f"a second signal ended the daemon with {code} after {took:.2f} s")
-    async with _burying(stage):
-        await stage.start()
+    async with burying(stage.daemon, stage.dovecot):
+        await trio.to_thread.run_sync(stage.daemon.start)
         await until_watching(stage, len(stage.mailboxes))
         faults = (("killed", signal.SIGKILL), ("shut_down", signal.SIGINT))
         for name, number in faults[: 1 if stage.options.quick else 2]:
             stage.say(f"mail for all, and the database {name}")
             async with load(stage):
-                if not await trio.to_thread.run_sync(database_faults.kill_server, stage.data, number):
+                if not await trio.to_thread.run_sync(database_faults.kill_server, stage.daemon.data, number):
                     stage.problem("there was no database to kill")
             await equals(stage, f"{name}_under_load")
     await stop(stage, "stop_idle")
-
-
-@asynccontextmanager
-async def _burying(stage: Stage) -> AsyncIterator[None]:
-    """Be the parent of what a daemon or a server left behind that ended at once."""
-
-    async def bury_all() -> None:
-        while True:
-            bury({stage.daemon.pid, stage.dovecot.pid})
-            await trio.sleep(BURY_EVERY)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bury_all)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 # -- with a server of its own --------------------------------------------------------------------------------------
@@ -166,7 +146,7 @@ class _Server:
 
 
 async def _own_server(stage: Stage) -> None:
-    await stage.start()
+    await trio.to_thread.run_sync(stage.daemon.start)
     await _waits_and_says_so(stage)
     server = _Server(stage.home / "pg")
     async with trio.open_nursery() as nursery:
@@ -192,7 +172,7 @@ async def _own_server(stage: Stage) -> None:
 async def _ready(stage: Stage, status: int) -> bool:
     """Whether the daemon came to answer so."""
     with trio.move_on_after(SAID_WITHIN):
-        while (await trio.to_thread.run_sync(readiness, stage.log()))[0] != status:  # noqa: ASYNC110  # it tells nobody
+        while (await trio.to_thread.run_sync(readiness, stage.daemon.said()))[0] != status:  # noqa: ASYNC110  # it tells nobody
             await trio.sleep(0.2)
         return True
     return False
@@ -201,17 +181,17 @@ async def _ready(stage: Stage, status: int) -> bool:
 async def _waits_and_says_so(stage: Stage) -> None:
     """Without a database the daemon runs, is not ready, and says why: by HTTP, in its log and to systemd."""
     if not await _ready(stage, 503):
-        stage.problem(f"/health/ready did not say 503 within {SAID_WITHIN:g} s: {stage.log()[-500:]}")
-    _, said = await trio.to_thread.run_sync(readiness, stage.log())
+        stage.problem(f"/health/ready did not say 503 within {SAID_WITHIN:g} s: {stage.daemon.said()[-500:]}")
+    _, said = await trio.to_thread.run_sync(readiness, stage.daemon.said())
     if "away" not in str(said):
         stage.problem(f"/health/ready does not name the database: {said}")
     with trio.move_on_after(SAID_WITHIN):
         while not _said_so(stage):  # noqa: ASYNC110  # another process, which tells nobody
             await trio.sleep(0.2)
         return
-    stage.problem(f"log and systemd do not say what is waited for: {stage.systemd.told} {stage.log()[-500:]}")
+    stage.problem(f"log and systemd do not say what is waited for: {stage.systemd.told} {stage.daemon.said()[-500:]}")
 
 
 def _said_so(stage: Stage) -> bool:
     told = any(line.startswith("STATUS=") and "Waiting for the database" in line for line in stage.systemd.read())
-    return told and '"storage.waiting"' in stage.log()
+    return told and '"storage.waiting"' in stage.daemon.said()

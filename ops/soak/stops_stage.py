@@ -16,20 +16,15 @@ from uuid import UUID
 import psutil
 import trio
 
-from daemon.network import Endpoint, Security
 from daemon.storage.connection import Conn
-from daemon.storage.database import Database
-from ops.bench import accounts
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.mail import messages
 
-from . import peek
+from . import life, peek
 from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess
 from .settle import Mailbox, settle
 from .stops_watch import Systemd, repairs, shut_down_in_order
-
-LARGE_USER: Final = "large@example.test"
 
 STOP_WITHIN: Final = 5.0
 """Seconds from SIGTERM to the end, whatever runs: service managers and people are impatient."""
@@ -71,24 +66,7 @@ class Stage:
     systemd: Systemd
     figures: dict[str, Any] = field(default_factory=dict)
     mailboxes: list[Mailbox] = field(default_factory=list)
-    log_from: int = 0
     loads: int = 0
-
-    @property
-    def data(self) -> Path:
-        """Where the embedded database is."""
-        return self.daemon.state / "postgresql/data"
-
-    def log(self) -> str:
-        """What this life of the daemon has written."""
-        with self.daemon.log.open("rb") as log:
-            log.seek(self.log_from)
-            return log.read().decode(errors="replace")
-
-    async def start(self) -> None:
-        """Start the daemon; its log is read from here."""
-        self.log_from = self.daemon.log.stat().st_size if self.daemon.log.exists() else 0
-        await trio.to_thread.run_sync(self.daemon.start)
 
     def problem(self, text: str) -> None:
         """Tell, and go on."""
@@ -97,15 +75,6 @@ class Stage:
 
 
 # -- looking and waiting -------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def opened(stage: Stage) -> AsyncIterator[Database]:
-    """The daemon's database, from outside."""
-    async with Database(stage.conninfo, size=2, application_name="soak") as database, trio.open_nursery() as nursery:
-        await nursery.start(database.watch)
-        yield database
-        nursery.cancel_scope.cancel()
 
 
 async def _watching(conn: Conn) -> int:
@@ -128,15 +97,9 @@ async def until_watching(stage: Stage, count: int, since: float | None = None) -
 
 async def connect(stage: Stage, users: Sequence[str], owner: str) -> list[UUID]:
     """Let the daemon have these accounts, once it has made the schema."""
-    looker = peek.Peek(stage.conninfo)
-    with trio.fail_after(WATCH_WITHIN):
-        while await looker.ask(peek.progress) is None:  # noqa: ASYNC110  # another process, which tells nobody
-            await trio.sleep(0.1)
-        await looker.aclose()
-        imap = Endpoint(stage.dovecot.host, stage.dovecot.imaps_port, Security.TLS)
-        async with opened(stage) as database:
-            password = stage.dovecot.password
-            ids = await accounts.connect(database, stage.daemon.vault, users, imap, password, owner=owner)
+    async with life.opened(stage.conninfo) as database:
+        await life.ready(database)
+        ids = await life.connect(database, stage.daemon, stage.dovecot, users, owner=owner)
     stage.mailboxes += [Mailbox(account_id, user) for account_id, user in zip(ids, users, strict=True)]
     return ids
 
@@ -187,27 +150,21 @@ def signal_twice(stage: Stage) -> tuple[float, int | None]:
 async def stop(stage: Stage, name: str) -> None:
     """SIGTERM: in time, with 0, and nothing left."""
     count = len(stage.mailboxes)
-    began = time.monotonic()
-    code = await trio.to_thread.run_sync(stage.daemon.stop)
-    took = time.monotonic() - began
+    took = await life.ended(stage.daemon, stage.report, during=name)
     stage.figures[name] = round(took, 2)
-    stage.say(f"{name}: stopped {count} accounts in {took:.2f} s with {code}")
-    if code != 0:
-        stage.problem(f"{name}: the daemon ended with {code} after SIGTERM")
+    stage.say(f"{name}: stopped {count} accounts in {took:.2f} s")
     if took > STOP_WITHIN:
         stage.problem(f"{name}: stopping {count} accounts took {took:.1f} s")
-    if remains := await trio.to_thread.run_sync(stage.daemon.remains):
-        stage.problem(f"{name}: processes remain: {remains}")
-    log = stage.log()
+    log = stage.daemon.said()
     if f'"accounts": {count}, "event": "fleet.left"' not in log:
         stage.problem(f"{name}: the claims of {count} accounts were not given back: {log[-500:]}")
-    if stage.data.exists() and not await trio.to_thread.run_sync(shut_down_in_order, stage.data):
+    if stage.daemon.data.exists() and not await trio.to_thread.run_sync(shut_down_in_order, stage.daemon.data):
         stage.problem(f"{name}: the database was not shut down in order")
 
 
 def expect_no_repairs(stage: Stage, name: str) -> None:
     """Nothing had to be mended in this life."""
-    for line in repairs(stage.log()):
+    for line in repairs(stage.daemon.said()):
         stage.problem(f"{name}: {line}")
 
 
@@ -230,26 +187,23 @@ async def _deliver(stage: Stage) -> None:
     rng = random.Random(f"{stage.options.seed} {stage.part} {stage.loads}")  # noqa: S311  # repeatable, not secret
     few = min(FEW, len(stage.users))
     while True:
-        await trio.to_thread.run_sync(_deliver_some, stage, rng.getrandbits(32), rng.sample(stage.users, few))
+        seed, users = rng.getrandbits(32), rng.sample(stage.users, few)
+        await trio.to_thread.run_sync(deliver, stage.dovecot, users, seed)
         await trio.sleep(DELIVER_EVERY)
 
 
-def _deliver_some(stage: Stage, seed: int, users: Sequence[str]) -> None:
-    fill(stage.dovecot, users, 1, seed)
-
-
-def fill(dovecot: Dovecot, users: Sequence[str], count: int, seed: int) -> None:
-    """So many messages to each of them, by one LMTP session.  Blocks."""
+def deliver(dovecot: Dovecot, users: Sequence[str], seed: int) -> None:
+    """A message to each of them, all by one LMTP session.  Blocks."""
     with smtplib.LMTP("127.0.0.1", dovecot.ports.lmtp, local_hostname="localhost", timeout=60) as lmtp:
         for number, user in enumerate(users):
-            for content in messages(count, seed=seed + number):
-                lmtp.sendmail("sender@example.test", [user], content, mail_options=["BODY=8BITMIME"])
+            [content] = messages(1, seed=seed + number)
+            lmtp.sendmail("sender@example.test", [user], content, mail_options=["BODY=8BITMIME"])
 
 
 async def equals(stage: Stage, name: str) -> None:
     """All accounts watch, and equal the server."""
     began = time.monotonic()
     took = await until_watching(stage, len(stage.mailboxes))
-    async with opened(stage) as database:
+    async with life.opened(stage.conninfo) as database:
         await settle(database, stage.dovecot, stage.mailboxes, stage.report, within=SETTLE_WITHIN, say=stage.say)
     stage.figures[name] = {"all_watch_after": round(took, 1), "compared_after": round(time.monotonic() - began, 1)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import struct
 import urllib.error
@@ -11,6 +10,8 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+
+from .daemon_process import OPERATIONS
 
 SHUT_DOWN: Final = 1
 """DB_SHUTDOWNED of PostgreSQL's DBState (src/include/catalog/pg_control.h): ended in order, nothing to recover."""
@@ -28,8 +29,6 @@ ANSWER_WITHIN: Final = 5.0
 MAX_ANSWER: Final = 1 << 16
 """Bytes: ours has a hundred."""
 
-_OPERATIONS: Final = re.compile(r"operations  (http://\S+)/metrics")
-
 
 def shut_down_in_order(data: Path) -> bool:
     """Whether the embedded database was, by its control file."""
@@ -44,7 +43,7 @@ def repairs(log: str) -> list[str]:
 
 def readiness(log: str) -> tuple[int, dict[str, Any]]:
     """What /health/ready of the daemon that writes this log answers; (0, {}) while nobody answers."""
-    found = _OPERATIONS.findall(log)
+    found = OPERATIONS.findall(log)
     if not found:
         return 0, {}
     try:

@@ -14,16 +14,13 @@ from typing import Any, Final
 
 import trio
 
-from daemon.network import Endpoint, Security
-from daemon.storage.database import Database
-from ops.bench import accounts
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.hostile import Hostile
 
 from .bulkheads_states import Watched
 from .campaign import Options, Report, Say
-from .daemon_process import DaemonProcess, bury
-from .faults import ready
+from .daemon_process import DaemonProcess
+from .life import connect, ended, serving
 
 SPAN: Final = 60
 QUICK_SPAN: Final = 3
@@ -56,39 +53,20 @@ async def campaign(options: Options, say: Say) -> Report:
         Dovecot() as dovecot,
         Hostile([], authority=dovecot.authority, gate={"backend": dovecot.imap_port, "rate": rate}) as hostile,
     ):
-        settings = {"network.ports": hostile.gate_port, "sync.idle_renewal": 540}
-        settings |= {"fleet.starting_per_host": 10, "sync.retry_first": 2, "sync.retry_longest": 600}
-        daemon = DaemonProcess(port=hostile.gate_port, ca=dovecot.ca_pem, settings=settings)
-        try:
-            await in_thread(daemon.start)
-            async with (
-                Database(daemon.conninfo, size=2, application_name="soak") as database,
-                trio.open_nursery() as nursery,
-            ):
-                await nursery.start(database.watch)
-                await ready(database)
+        settings = {
+            "sync.idle_renewal": 540, "sync.retry_first": 2, "sync.retry_longest": 600, "fleet.starting_per_host": 10,
+        }  # fmt: skip
+        async with DaemonProcess(port=hostile.gate_port, ca=dovecot.ca_pem, settings=settings) as daemon:
+            async with serving(daemon) as database:
                 users = [f"throttled{number}@example.test" for number in range(options.accounts)]
-                endpoint = Endpoint(dovecot.host, hostile.gate_port, Security.TLS)
-                ids = await accounts.connect(
-                    database, daemon.vault, users, endpoint, dovecot.password, owner="throttled"
-                )
                 watched = Watched(database)
-                watched.expect_healthy(ids)
+                watched.expect_healthy(await connect(database, daemon, dovecot, users))
                 took = await _until_synced(watched, LONGER * span + SPARE, say)
-                nursery.cancel_scope.cancel()
             seen = (await in_thread(hostile.seen))["gate"]
             metrics = await in_thread(partial(daemon.metrics, labelled=True))
             _judge(report, options, rate, took, seen)
             report.figures |= {name: value for name, value in metrics.items() if "connection_attempts_total" in name}
-            code = await in_thread(daemon.stop)
-            if code != 0:
-                report.problem(f"the daemon ended with {code} after SIGTERM")
-            for line in await in_thread(daemon.bugs):
-                report.problem(f"bug: {line}")
-        finally:
-            bury(())
-            with trio.CancelScope(shield=True):
-                await in_thread(daemon.close)
+            await ended(daemon, report)
     return report
 
 

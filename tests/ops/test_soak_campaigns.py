@@ -11,12 +11,23 @@ import pytest
 
 from ops.bench.child import environment
 from ops.soak.__main__ import CAMPAIGNS
+from ops.soak.plan import FAULTS
 
 ROOT = Path(__file__).parents[2]
 
 Figures = dict[str, Any]
 
-SAID: dict[str, Callable[[Figures], bool]] = {
+SAID: dict[str, Callable[[Figures], object]] = {
+    "bulkheads": lambda said: (
+        len(said["phases"]) == 4
+        and all(each["push_ms"]["delivered"] > 0 for each in said["phases"])
+        and sum(said["connections_of_the_bad"].values()) > 0
+    ),
+    "faults": lambda said: said["delivered"] > 0 and said["done"].keys() & FAULTS and said["last_sample"]["tasks"] > 0,
+    "kills": lambda said: said["looks"] > 0 and said["nothing_to_kill"] < sum(said["kills"].values()),
+    "stops": lambda said: all("stop_idle" in said[part] for part in ("embedded", "own_server")),
+    "throttling": lambda said: said["attempts"] >= said["accounts"] > 0 and said["turned_away"] > 0,
+    "schema": lambda said: sum(each["test_cases"]["generated"] for each in said["rounds"]) > 0,
     "http": lambda said: (
         said["good_requests"] > 20 and sum(sum(each.values()) for each in said["classes"].values()) >= said["cases"] > 0
     ),
