@@ -31,6 +31,8 @@ class MemoryService:
     quota: int | None = None
     campaigns: bool = False
     delay: float = 0.0
+    gate: trio.Event | None = None
+    """Work that has begun does not end before this is set."""
     failure: BaseException | None = None
     """Raised by every method but `remember`."""
     accounts: dict[uuid.UUID, tuple[str, AccountView]] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class MemoryService:
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await trio.sleep(self.delay)
+            if self.gate is not None:
+                await self.gate.wait()
         except trio.Cancelled:
             self.cancelled += 1
             raise

@@ -1,11 +1,17 @@
 """The listener's connections on real sockets: how many there may be, who gives way, who is closed, how all stop."""
 
+import h11
 import pytest
 import trio
 
 import control_api.guard as guard
 from tests.control_api.conftest import serving
 from tests.control_api.wire import JSON, Stalled, answer, ask, connection, request, until, until_closed
+
+
+def sends(listener):
+    """Whether somebody is being sent an answer, and does not take it."""
+    return any(each._http.connection.our_state is h11.SEND_BODY for each in listener._waiting)
 
 
 async def test_a_slow_head_and_an_idle_connection_are_closed(listening, token):
@@ -29,7 +35,7 @@ async def test_idle_connections_are_closed_after_refusals_too(app, nursery):
 
 
 async def test_connections_beyond_the_bound_are_closed(app, nursery, token, service):
-    service.delay = 1.0
+    service.gate = trio.Event()
     listener, scope, address = await serving(nursery, app, max_connections=3)
     async with connection(address) as one, connection(address) as two, connection(address) as three:
         for stream in (one, two, three):
@@ -38,6 +44,7 @@ async def test_connections_beyond_the_bound_are_closed(app, nursery, token, serv
         async with connection(address) as beyond:
             assert await until_closed(beyond) == b""
         assert listener.statistics() == {"open": 3, "accepted": 3, "refused": 1, "gave_way": 0}
+        service.gate.set()
         for stream in (one, two, three):
             assert (await answer(stream))[0] == 200
     await until(lambda: listener.statistics()["open"] == 0)
@@ -47,7 +54,7 @@ async def test_connections_beyond_the_bound_are_closed(app, nursery, token, serv
 
 async def test_who_only_waits_gives_way_the_longest_waiting_first(app, nursery, token, service):
     """Else a few hundred silent connections would keep everybody out."""
-    service.delay = 0.5
+    service.gate = trio.Event()
     listener, scope, address = await serving(nursery, app, max_connections=3)
     async with connection(address) as busy, connection(address) as silent, connection(address) as idle:
         await busy.send_all(request(token=token))
@@ -59,6 +66,8 @@ async def test_who_only_waits_gives_way_the_longest_waiting_first(app, nursery, 
                 await another.send_all(request("GET", "/x"))
                 assert (await answer(another))[0] == 404
         assert await until_closed(silent) == b""
+        assert service.under_way == 1
+        service.gate.set()
         assert (await answer(busy))[0] == 200       # what is under way is never cut
     assert listener.statistics()["refused"] == 0
     assert listener.statistics()["gave_way"] >= 1
@@ -70,7 +79,7 @@ async def test_slow_heads_stalled_readers_and_lingering_connections_give_way(app
     listener, scope, address = await serving(nursery, app_with_much_to_say, max_connections=3, send_timeout=60)
     stalled = Stalled(address)
     stalled.ask(request("GET", "/much"))
-    await trio.sleep(0.2)
+    await until(lambda: sends(listener))
     async with connection(address) as slow, connection(address) as lingering:
         await slow.send_all(b"GET / HTTP/1.1\r\nHost: ")
         await lingering.send_all(request("POST", "/mail/accounts", "Content-Length: 100000", JSON))
@@ -108,7 +117,7 @@ async def test_what_nobody_reads_is_discarded_for_a_bounded_time_only(app, nurse
 
 
 async def test_stopping_lets_requests_end_within_the_grace(app, nursery, token, service):
-    service.delay = 0.3
+    service.gate = trio.Event()
     _, scope, address = await serving(nursery, app, grace=5.0, head_timeout=60.0)
     async with connection(address) as busy, connection(address) as idle:
         await idle.send_all(request("GET", "/x"))
@@ -117,6 +126,7 @@ async def test_stopping_lets_requests_end_within_the_grace(app, nursery, token, 
         await until(lambda: service.under_way == 1)
         scope.cancel()
         assert await until_closed(idle) == b""
+        service.gate.set()
         assert (await answer(busy))[0] == 200
         with pytest.raises(OSError, match="all attempts to connect"):
             await trio.open_tcp_stream(*address)
@@ -141,7 +151,6 @@ async def test_a_client_that_does_not_read_does_not_hold_the_stop(app_with_much_
             listener, _, address = await serving(nursery, app_with_much_to_say, grace=0.2, send_timeout=3600)
             client = Stalled(address)
             client.ask(request("GET", "/much"))
-            await until(lambda: listener.statistics()["open"] == 1)
-            await trio.sleep(0.2)
+            await until(lambda: sends(listener))
             nursery.cancel_scope.cancel()
     client.socket.close()

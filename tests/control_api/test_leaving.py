@@ -5,6 +5,7 @@ import pytest
 
 from control_api import guard
 from tests.control_api.conftest import serving
+from tests.control_api.test_connections import sends
 from tests.control_api.wire import Stalled, answer, connection, request, until
 
 
@@ -15,7 +16,7 @@ async def full(app_with_much_to_say, nursery, monkeypatch):
     listener, scope, address = await serving(nursery, app_with_much_to_say, max_connections=1, send_timeout=60)
     stalled = Stalled(address)
     stalled.ask(request("GET", "/much", "Transfer-Encoding: chunked"))
-    await until(lambda: any(each._http.connection.our_state is h11.SEND_BODY for each in listener._waiting))
+    await until(lambda: sends(listener))
     (stuck,) = listener._waiting
     stalled.ask(b"zz\r\n\r\n")  # no chunk: an error behind an answer that has begun, which is ended first
     await until(lambda: stuck._http.connection.their_state is h11.ERROR)

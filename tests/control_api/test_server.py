@@ -147,7 +147,7 @@ async def test_a_handler_timeout_over_the_wire(service, nursery, token):
 
 
 async def test_the_bound_on_requests_over_the_wire(listening, service, settings, make_session):
-    service.delay = 0.5
+    service.gate = trio.Event()
     statuses = []
 
     async def one(number):
@@ -159,6 +159,7 @@ async def test_the_bound_on_requests_over_the_wire(listening, service, settings,
         await until(lambda: service.under_way == settings.api.max_requests)
         status, headers, body = await ask(listening, request(token=make_session()))
         assert (status, json.loads(body)["code"], headers[b"retry-after"]) == (503, "busy", b"1")
+        service.gate.set()
     assert statuses == [200] * settings.api.max_requests
 
 

@@ -217,14 +217,14 @@ async def test_grants_of_many_in_opposite_order_do_not_deadlock(lists: Lists) ->
 
 async def test_a_status_changes_by_itself(lists: Lists) -> None:
     stale, troubled = await lists.account(), await lists.account()
-    await lists.set(stale, "state = 'watching', proof_until = now() + interval '0.4 s', first_synced_at = now()")
+    await lists.set(stale, "state = 'watching', proof_until = now() + interval '1.5 s', first_synced_at = now()")
     await lists.set(
         troubled,
         "state = 'retrying', state_reason = 'x', first_synced_at = now(),"
-        " trouble_since = now() - interval '5 minutes' + interval '0.4 s'",
+        " trouble_since = now() - interval '5 minutes' + interval '1.5 s'",
     )
     assert [row[7] for row in await lists.kept()] == ["synced", "syncing"]
-    await trio.sleep(0.5)
+    await trio.sleep(1.6)
     assert [row[7] for row in await lists.same()] == ["syncing", "error"]
     # The proof grows, which no trigger tells.
     await lists.set(stale, "proof_until = now() + interval '1 hour'")

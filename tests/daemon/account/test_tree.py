@@ -11,6 +11,7 @@ import trio
 from daemon.account import sync as sync_module
 from daemon.account import tree as tree_module
 from daemon.account.states import State
+from daemon.imap import idling as idling_module
 from daemon.imap import session as session_module
 from daemon.imap.folder_sync import FolderSync
 from daemon.imap.open import Timeouts, open_session
@@ -27,6 +28,7 @@ from tests.daemon.account.running import (
     in_state,
     make_runtime,
     running,
+    seen,
     until,
 )
 from tests.fix_dovecot import MailUser
@@ -94,7 +96,6 @@ async def test_a_refused_password_parks_until_there_is_another(
         assert await column(db, claim.account_id, "retry_at") is None
         tree.sync_now()  # asking does not help
         await trio.sleep(0.3)
-        assert kinds == ["auth_failed"], "a parked account does not try again"
         assert await one(db, "SELECT data->>'code' FROM events WHERE type = 'account.error'") == "auth_failed"
 
         await change_password(db, claim.account_id, mail_user.password)
@@ -102,6 +103,7 @@ async def test_a_refused_password_parks_until_there_is_another(
         await in_state(db, claim.account_id, "watching")
         assert await column(db, claim.account_id, "state_reason") is None
         assert await column(db, claim.account_id, "trouble_since") is None
+    assert kinds == ["auth_failed"], "a parked account does not try again"
 
 
 async def test_its_server_goes_and_comes(
@@ -109,7 +111,9 @@ async def test_its_server_goes_and_comes(
 ) -> None:
     server = private_dovecot
     claim = await add_account(db, new_user, server.imaps_port, server.password)
-    async with running(make_runtime(db, authority, server.imaps_port, retry_longest=0.5), claim):
+    kinds: list[str] = []
+    runtime = make_runtime(db, authority, server.imaps_port, retry_longest=0.5, faults=kinds.append)
+    async with running(runtime, claim):
         await in_state(db, claim.account_id, "watching")
         await off_loop(server.stop)
         await in_state(db, claim.account_id, "retrying")
@@ -117,7 +121,7 @@ async def test_its_server_goes_and_comes(
         assert await until(lambda: column(db, claim.account_id, f"{retry_in} BETWEEN 0 AND 0.6"))
         assert await column(db, claim.account_id, "state_code") in {"connection_lost", "connect_failed"}
         assert await column(db, claim.account_id, "trouble_since IS NOT NULL")
-        await trio.sleep(1.0)  # a retrying account never parks, however often it fails
+        await until(lambda: seen(kinds, tree_module.INTENSITY + 2))  # it never parks, however often it fails
         assert await column(db, claim.account_id, "state") in {"retrying", "connecting"}
         await off_loop(server.start)
         await off_loop(server.deliver, new_user, message("after"))
@@ -134,7 +138,7 @@ async def test_a_server_gone_deaf_is_found_out_by_the_renewal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link = await proxy(dovecot.imaps_port)
-    monkeypatch.setattr(session_module, "DONE_TIME", 0.5)
+    monkeypatch.setattr(idling_module, "DONE_TIME", 0.5)
     monkeypatch.setattr(sync_module, "open_session", partial(open_session, timeouts=Timeouts(silence=0.5)))
     claim = await add_account(db, mail_user.name, link.port, mail_user.password)
     async with running(make_runtime(db, authority, link.port, renewal=1.0), claim):

@@ -127,11 +127,22 @@ async def test_nobody_runs_more_than_its_capacity(
     await add_accounts(db, dovecot, mail_user, 5)
     async with fleet(runtime, capacity=2) as small:
         await until(lambda: all_watching(db, 2))
-        await trio.sleep(1.5)  # a round more
+        await rounds_more(small)
         assert small.statistics().running == 2
         async with fleet(runtime, capacity=10) as large:
             await until(lambda: all_watching(db, 5))
             assert (small.statistics().running, large.statistics().running) == (2, 3)
+
+
+async def rounds_more(node: Fleet) -> None:
+    """Until a round has begun and ended that knows what is so now, and one more."""
+    last = node.statistics().rounds + 3  # the first of them may be under way already
+    await until(lambda: has_made(node, last))
+
+
+async def has_made(node: Fleet, rounds: int) -> bool:
+    node.nudge()
+    return node.statistics().rounds >= rounds
 
 
 async def runs(node: Fleet, count: int) -> bool:
@@ -178,7 +189,7 @@ async def test_an_account_that_a_bug_parked_runs_again_when_asked(
         with monkeypatch.context() as patch:
             patch.setattr(FolderSync, "run", broken)
             await in_state(db, account_id, "parked")
-            await trio.sleep(1.2)  # a round more: it stays down
+            await rounds_more(node)  # it stays down
             assert await column(db, account_id, "state") == "parked"
             assert node.statistics().running == 1
         await command(db, account_id, "changed")

@@ -15,7 +15,7 @@ from ops.testservers.dovecot import Dovecot
 from ops.testservers.tls import Authority
 from supervisor import ChildExists, ChildSpec, DynamicSupervisor
 from tests.daemon.account.running import add_account, execute, in_state, make_runtime, until
-from tests.daemon.fleet.test_fleet import add_accounts, all_running, all_watching, command, fleet
+from tests.daemon.fleet.test_fleet import add_accounts, all_running, all_watching, command, fleet, rounds_more
 from tests.fix_dovecot import MailUser
 from tests.stored import one
 
@@ -140,8 +140,7 @@ async def test_a_stop_that_hangs_holds_up_no_other_account(
         node.nudge()
         await until(lambda: one(db, "SELECT sync_served_at >= sync_requested_at FROM accounts WHERE id = %s", other))
         await execute(db, "UPDATE accounts SET desired = 'running' WHERE id = %s", stuck)
-        node.nudge()
-        await trio.sleep(0.2)
+        await rounds_more(node)
         assert node.statistics().running == 2, "not started beside its own last life"
         let_go.set()
         await until(lambda: all_watching(db, 2))

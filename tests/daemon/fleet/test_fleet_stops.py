@@ -22,18 +22,23 @@ COUNT = 12
 async def test_many_that_are_paused_take_few_connections(
     db: Database, runtime: Runtime, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = most = 0
+    now = most = ended = 0
+    met = trio.Event()
     mark_stopped = claims_store.mark_stopped
 
     async def counted(conn: Conn, account_id: UUID) -> None:
-        nonlocal now, most
+        nonlocal now, most, ended
         now += 1
         most = max(most, now)
         try:
-            await trio.sleep(0.05)  # so that all meet that may
+            if most >= RELEASE_AT_ONCE:
+                met.set()
+            await met.wait()
+            await trio.sleep(0.05)  # so that more of them meet if more may
             await mark_stopped(conn, account_id)
         finally:
             now -= 1
+        ended += 1
 
     monkeypatch.setattr(claims_store, "mark_stopped", counted)
     await add_accounts(db, dovecot, mail_user, COUNT)
@@ -42,4 +47,5 @@ async def test_many_that_are_paused_take_few_connections(
         await execute(db, "UPDATE accounts SET desired = 'paused'")
         node.nudge()
         await until(lambda: runs(node, 0))
+    assert ended == COUNT
     assert most == RELEASE_AT_ONCE

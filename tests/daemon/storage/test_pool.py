@@ -99,12 +99,13 @@ async def test_a_connection_that_died_while_idle_is_replaced_unseen(database_dsn
 async def test_what_comes_back_unfit_is_thrown_away_and_its_permit_is_free(database_dsn: str, how: str) -> None:
     with trio.fail_after(DEADLINE):
         async with Pool(database_dsn, size=1) as pool:
-            with trio.move_on_after(0.05 if how == "cancelled query" else DEADLINE):
+            with trio.CancelScope() as scope:
                 async with pool.connection() as conn:
                     first = await pid(conn)
                     if how == "closed":
                         await conn.close()
                     elif how == "cancelled query":
+                        scope.deadline = trio.current_time() + 0.05
                         await conn.execute("SELECT pg_sleep(30)")
                     else:
                         await conn.execute("BEGIN")
