@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
-import trio
 
 from daemon.errors import Fault, FaultKind
 from daemon.network import Security
+from daemon.network.opening import CLOSED, ENDLESS, UNWELCOME, foreign, greeting_within, login_within
 
 from .authenticate import login
 from .faults import Phase, Refused
@@ -34,9 +34,7 @@ log = structlog.get_logger(__name__)
 IDENTITY: Final = {"name": "accountsd"}
 """What we tell servers of ourselves (RFC 2971): the name, and nothing that dates us."""
 
-_NO_IMAP: Final = "The server greeted with something that is no IMAP."
-_SILENT: Final = "The server accepts connections but does not greet; it may expect another encryption at this port."
-_UNFINISHED: Final = "The server began its greeting and did not finish it in time."
+_NO_IMAP: Final = foreign("IMAP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,43 +97,34 @@ async def verify_login(
 async def _opened(
     dialer: Dialer, endpoint: Endpoint, username: str, password: Secret, timeouts: Timeouts, equal_times: bool
 ) -> Session:
-    greeted = False
-    try:
-        with trio.fail_after(timeouts.login):
-            stream = await dialer.dial(
-                endpoint.host, endpoint.port, endpoint.security, equal_times=equal_times
-            )
-            session = Session(Wire(stream, endpoint.host, timeouts.silence))
-            try:
-                await _greet(session, timeouts.greeting)
-                greeted = True
-                if endpoint.security is Security.STARTTLS:
-                    await _start_tls(session, dialer)
-                await login(session, username, password)
-                await session.identify(**IDENTITY)
-            except BaseException:
-                await session.aclose()
-                raise
-    except trio.TooSlowError:
-        if greeted:
-            reason = f"The mail server did not finish the login within {timeouts.login:g} seconds."
-            raise Fault(FaultKind.UNAVAILABLE, reason) from None
-        reason = f"The mail server did not answer within {timeouts.login:g} seconds."
-        raise Fault(FaultKind.CONNECT_FAILED, reason) from None
+    with login_within(timeouts.login) as opening:
+        stream = await dialer.dial(
+            endpoint.host, endpoint.port, endpoint.security, equal_times=equal_times
+        )
+        session = Session(Wire(stream, endpoint.host, timeouts.silence))
+        try:
+            await _greet(session, timeouts.greeting)
+            opening.greeted = True
+            if endpoint.security is Security.STARTTLS:
+                await _start_tls(session, dialer)
+            await login(session, username, password)
+            await session.identify(**IDENTITY)
+        except BaseException:
+            await session.aclose()
+            raise
     return session
 
 
 async def _greet(session: Session, seconds: float) -> None:
     """Read the greeting; anything but OK ends the attempt."""
+    wire = session.wire
     try:
-        with trio.fail_after(seconds):
+        with greeting_within(seconds, lambda: wire.pending > 0):
             greeting = await session.read()
-    except trio.TooSlowError:
-        raise Fault(FaultKind.CONNECT_FAILED, _UNFINISHED if session.wire.pending else _SILENT) from None
     except Fault as fault:
         if fault.kind not in (FaultKind.LOST, FaultKind.PROTOCOL):
-            raise  # a BYE with its own reason
-        raise Fault(FaultKind.CONNECT_FAILED, _no_greeting(fault, session.wire)) from fault
+            raise  # a BYE with its own reason, or none in time
+        raise Fault(FaultKind.CONNECT_FAILED, _no_greeting(fault, wire)) from fault
     if greeting.tag == b"*" and greeting.kind == b"PREAUTH":
         raise Fault(FaultKind.TLS_FAILED, "The mail server claims that we are logged in already; that is refused.")
     if greeting.tag != b"*" or greeting.kind != b"OK":
@@ -145,11 +134,11 @@ async def _greet(session: Session, seconds: float) -> None:
 def _no_greeting(fault: Fault, wire: Wire) -> str:
     """Why there was none, by what came of it."""
     if fault.kind is FaultKind.PROTOCOL:
-        return "The server's greeting has no end." if wire.pending > MAX_LINE else _NO_IMAP
+        return ENDLESS if wire.pending > MAX_LINE else _NO_IMAP
     if not wire.received:
-        return "The server closed the connection without a greeting."
+        return CLOSED
     # A whole line that was read and ended the connection is a BYE (RFC 9051 section 7.1.5).
-    return _NO_IMAP if wire.pending else "The mail server refuses connections from here."
+    return _NO_IMAP if wire.pending else UNWELCOME
 
 
 async def _start_tls(session: Session, dialer: Dialer) -> None:

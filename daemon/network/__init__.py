@@ -1,7 +1,8 @@
 """Every outbound connection to a mail server goes through here: resolve, guard, dial.
 
 `endpoint` says where a server is, `guard` (pure) whether we may go there, `resolver` asks the DNS, `attempts` connects,
-`stream`, `keepalive` and `tls` are the connection, and `dialer` puts them together.  No domain is known here.
+`stream`, `keepalive` and `tls` are the connection, and `dialer` puts them together.  `opening` bounds the wait for a
+greeting and a login.  No domain is known here.
 """
 
 from .dialer import Dialer, DialerStatistics

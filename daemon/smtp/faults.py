@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from daemon.errors import Disposition, Fault, FaultKind
+from daemon.network.opening import UNWELCOME
 
 from .replies import Reply
 
@@ -99,7 +100,7 @@ def is_throttling(reply: Reply, phase: Phase) -> bool:
 def _greeting(reply: Reply) -> Fault:
     if reply.temporary:
         return _later(reply)
-    return Fault(FaultKind.CONNECT_FAILED, "The mail server refuses connections from here.")
+    return Fault(FaultKind.CONNECT_FAILED, UNWELCOME)
 
 
 def _login(reply: Reply) -> Fault:

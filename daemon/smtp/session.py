@@ -16,10 +16,10 @@ from typing import Final
 
 import aiosmtplib
 import structlog
-import trio
 
 from daemon.errors import Fault, FaultKind
 from daemon.network import Dialer, Endpoint, Security
+from daemon.network.opening import CLOSED, ENDLESS, foreign, greeting_within, login_within
 from daemon.vault.secret import Secret
 
 from .faults import Phase, judge, no_login_offered, starttls_not_offered
@@ -38,11 +38,6 @@ MECHANISMS: Final = ("plain", "login", "cram-md5")
 
 _NOT_THIS_MECHANISM: Final = frozenset({500, 501, 502, 504})
 """Replies to AUTH that are about the mechanism (RFC 4954 section 4), after which another may be tried."""
-
-
-SILENT: Final = "The server accepts connections but does not greet; it may expect another encryption at this port."
-UNFINISHED: Final = "The server began its greeting and did not finish it in time."
-ENDLESS: Final = "The server's greeting has no end."
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,37 +97,29 @@ async def _opened(
     equal_times: bool,
 ) -> TrioSMTP:
     _check_credentials(username, password)
-    greeted = False
-    try:
-        with trio.fail_after(timeouts.login):
-            stream = await dialer.dial(
-                endpoint.host, endpoint.port, endpoint.security, equal_times=equal_times
+    with login_within(timeouts.login) as opening:
+        stream = await dialer.dial(
+            endpoint.host, endpoint.port, endpoint.security, equal_times=equal_times
+        )
+        try:
+            smtp = TrioSMTP(
+                stream, host=endpoint.host, local_hostname=local_hostname, patience=patience.command
             )
-            try:
-                smtp = TrioSMTP(
-                    stream, host=endpoint.host, local_hostname=local_hostname, patience=patience.command
-                )
-            except BaseException:
-                await stream.aclose()
-                raise
-            try:
-                smtp.wire.encrypted = endpoint.security is Security.TLS
-                await _greet(smtp, timeouts.greeting)
-                greeted = True
+        except BaseException:
+            await stream.aclose()
+            raise
+        try:
+            smtp.wire.encrypted = endpoint.security is Security.TLS
+            await _greet(smtp, timeouts.greeting)
+            opening.greeted = True
+            await _hello(smtp)
+            if endpoint.security is Security.STARTTLS:
+                await _start_tls(smtp, dialer, endpoint.host)
                 await _hello(smtp)
-                if endpoint.security is Security.STARTTLS:
-                    await _start_tls(smtp, dialer, endpoint.host)
-                    await _hello(smtp)
-                await _login(smtp, username, password)
-            except BaseException:
-                await smtp.aclose()
-                raise
-    except trio.TooSlowError:
-        if greeted:
-            reason = f"The mail server did not finish the login within {timeouts.login:g} seconds."
-            raise Fault(FaultKind.UNAVAILABLE, reason) from None
-        reason = f"The mail server did not answer within {timeouts.login:g} seconds."
-        raise Fault(FaultKind.CONNECT_FAILED, reason) from None
+            await _login(smtp, username, password)
+        except BaseException:
+            await smtp.aclose()
+            raise
     return smtp
 
 
@@ -145,16 +132,15 @@ def _check_credentials(username: str, password: Secret) -> None:
 
 async def _greet(smtp: TrioSMTP, seconds: float) -> None:
     """Read the greeting; each way in which none comes has a sentence of its own."""
+    wire = smtp.wire
     try:
-        with trio.fail_after(seconds):
+        with greeting_within(seconds, lambda: wire.pending > 0):
             answer = reply(*await smtp.greet(inf))
-    except trio.TooSlowError:
-        raise Fault(FaultKind.CONNECT_FAILED, UNFINISHED if smtp.wire.pending else SILENT) from None
     except Fault as fault:
         if fault.kind is FaultKind.PROTOCOL:
-            reason = ENDLESS if smtp.wire.pending > MAX_LINE else "The server greeted with something that is no SMTP."
+            reason = ENDLESS if wire.pending > MAX_LINE else foreign("SMTP")
         elif fault.kind is FaultKind.LOST:
-            reason = "The server closed the connection without a greeting."
+            reason = CLOSED
         else:
             raise
         raise Fault(FaultKind.CONNECT_FAILED, reason) from fault
