@@ -94,9 +94,10 @@ async def test_a_cancelled_transaction_is_rolled_back_and_gives_its_connection_b
     async with db.transaction() as conn:
         await conn.execute("CREATE TABLE t (x int)")
     with trio.fail_after(DEADLINE):
-        with trio.move_on_after(0.05) as scope:
+        with trio.CancelScope() as scope:
             async with db.transaction() as conn:
                 await conn.execute("INSERT INTO t VALUES (1)")
+                scope.cancel()
                 await trio.sleep_forever()
         assert scope.cancelled_caught
         assert await db.run(lambda conn: value(conn, b"SELECT count(*) FROM t")) == 0
