@@ -8,14 +8,13 @@ error that stops the others.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 import idna
 from aiosmtplib.email import parse_address
-from aiosmtplib.protocol import PERIOD_REGEX, normalize_message_line_endings
 
 from .replies import Reply
 
@@ -50,7 +49,7 @@ BAD_RECIPIENT: Final = Reply(553, "5.1.3", "This is not an address that can be s
 class Payload:
     """A message as it is sent."""
 
-    data: bytes
+    data: bytearray
     """CRLF line ends, leading dots doubled, without `END`."""
     size: int
     """Octets by RFC 1870's count: CRLF line ends, dots not doubled."""
@@ -60,12 +59,42 @@ class Payload:
     """Whether the header has one, which takes SMTPUTF8 (RFC 6531 section 3.1)."""
 
 
+PIECE: Final = 1 << 16
+"""Bytes of a message that are brought into form without a pause: a thread as well keeps all others waiting while it is
+inside one call of C.  A piece of text takes 0.2 ms, one of nothing but line ends 1.6 ms (measured)."""
+
+
 def payload(message: bytes) -> Payload:
-    """Bring a message into its wire form; some 10 ms a megabyte, so large ones belong in a thread."""
-    plain = normalize_message_line_endings(message)
-    data = PERIOD_REGEX.sub(b"..", plain)
-    header = plain[: plain.find(b"\r\n\r\n")] if b"\r\n\r\n" in plain else plain
-    return Payload(data, len(plain), not plain.isascii(), not header.isascii())
+    """Bring a message into its wire form; 3 ms a megabyte, 26 of line ends alone, so large ones belong in a thread."""
+    data = bytearray()  # grows in place: to join the pieces of 50 MB in the end would be 40 ms in one call
+    size, end_of_header = 0, -1
+    for begin, end in _spans(message):
+        lines = message[begin:end].replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+        if end == len(message) and not lines.endswith(b"\r\n"):
+            lines += b"\r\n"
+        size += len(lines)
+        if lines.startswith(b".") and (not data or data.endswith(b"\r\n")):
+            data += b"."
+        before = len(data)
+        data += lines.replace(b"\r\n.", b"\r\n..")
+        if end_of_header < 0:
+            end_of_header = data.find(b"\r\n\r\n", max(before - 3, 0))
+    eight_bit = not message.isascii()
+    utf8_header = eight_bit if end_of_header < 0 else not data[:end_of_header].isascii()
+    return Payload(data, size, eight_bit, utf8_header)
+
+
+def _spans(message: bytes) -> Iterator[tuple[int, int]]:
+    """The pieces of a message, at least one; none ends between CR and LF."""
+    begin = 0
+    while True:
+        end = min(begin + PIECE, len(message))
+        if message[end - 1 : end + 1] == b"\r\n":
+            end += 1
+        yield begin, end
+        if end == len(message):
+            return
+        begin = end
 
 
 def mailbox(address: str) -> str | None:

@@ -103,7 +103,7 @@ class Wire:
             _as_fault(exc)
             raise
 
-    async def write(self, data: bytes, seconds: float) -> None:
+    async def write(self, data: bytes | bytearray, seconds: float) -> None:
         """Write without reading: a part of a message, in blocks of which each has so many seconds."""
         if self._closed:
             raise Fault(FaultKind.LOST, "The connection to the mail server is closed.")

@@ -1,4 +1,5 @@
 import pytest
+from aiosmtplib.protocol import PERIOD_REGEX, normalize_message_line_endings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,31 @@ def test_the_wire_form(message, wire):
     assert payload(message).data == wire
 
 
-@given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n", b"\xff"]), max_size=30).map(b"".join))
+MESSAGES = st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n", b"\xff"]), max_size=30).map(b"".join)
+
+
+@given(MESSAGES, st.sampled_from([1, 2, 3, 7, envelope.PIECE]))
+def test_a_message_in_pieces_is_what_the_library_makes_of_the_whole(message, size):
+    plain = normalize_message_line_endings(message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envelope, "PIECE", size)
+        content = payload(message)
+    assert content.data == PERIOD_REGEX.sub(b"..", plain)
+    assert content.size == len(plain)
+    header = plain.partition(b"\r\n\r\n")[0]
+    assert (content.eight_bit, content.utf8_header) == (not plain.isascii(), not header.isascii())
+
+
+@pytest.mark.parametrize("unit", [b"text\r\n", b"\n", b"\r", b"\r\n", b".\n", b"a"])
+def test_no_more_than_a_piece_is_worked_on_without_a_pause(unit):
+    message = unit * (3 * envelope.PIECE // len(unit) + 1)
+    spans = list(envelope._spans(message))
+    assert b"".join(message[begin:end] for begin, end in spans) == message
+    assert all(0 < end - begin <= envelope.PIECE + 1 for begin, end in spans)
+    assert len(spans) > 3
+
+
+@given(MESSAGES)
 def test_no_message_ends_itself(message):
     content = payload(message)
     assert content.data.endswith(b"\r\n")
