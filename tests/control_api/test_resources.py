@@ -14,7 +14,7 @@ from daemon.settings import Settings
 from tests.control_api.conftest import MAILBOX, ORIGIN, Caller
 from tests.control_api.memory_service import RIGHT_PASSWORD
 
-UNKNOWN = f"/mail/accounts/{uuid.uuid4()}"
+UNKNOWN = "/mail/accounts/0b9c3f5e-6f0c-4f6b-9a55-6f2d7c1e8a40"  # fixed: it stands in the names of tests
 JSON = ("Content-Type", "application/json")
 
 
