@@ -6,7 +6,6 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
 from uuid import UUID
 
 import trio
@@ -21,12 +20,7 @@ from .life import expect_running
 from .plan import Action, Kind
 from .proxy import Proxy
 from .samples import Sample
-
-BURST: Final = 20
-MOST: Final = 10
-"""Messages delivered at once, and flagged or expunged at once."""
-
-FLAGS: Final = ("\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "$Important", "Work")
+from .storm import BURST, FLAGS, MOST
 
 
 @dataclass

@@ -68,13 +68,13 @@ def _length(headers: dict[bytes, bytes]) -> int:
     return int(text)
 
 
-def wrong(answer: Answer) -> str | None:
-    """What is wrong with an answer; None where it may be given to anybody for anything."""
+def wrong(answer: Answer, *, to_head: bool = False) -> str | None:
+    """What is wrong with an answer; None where it may be given to anybody for anything, without a body to HEAD only."""
     if answer.status not in GOOD | REFUSED:
         return f"status {answer.status}: {answer.body[:300]!r}"
     if CANARY.encode() in answer.body or any(CANARY.encode() in value for value in answer.headers.values()):
         return f"the client's own words come back, status {answer.status}: {answer.body[:300]!r}"
-    if answer.status in REFUSED and answer.body:
+    if answer.status in REFUSED and (answer.body or not to_head):
         return _wrong_envelope(answer)
     return None
 

@@ -26,6 +26,8 @@ _BEGAN: Final = int(time.time())  # one for all tokens, so that the same seed ma
 _ANNOUNCED: Final = re.compile(r"API +http://127\.0\.0\.1:(\d+)/mail/docs\s+operations +http://127\.0\.0\.1:(\d+)/")
 _BUGS: Final = frozenset({"api.unhandled", "api.request_failed", "api.connection_failed"})
 """What the API says of itself when something came that it did not foresee, whatever the level."""
+_OF_THE_END: Final = "terminating connection due to administrator command"
+"""What the database says where it is shut down before it has heard that a session was closed."""
 
 
 def claims(user: str, **changes: object) -> dict[str, Any]:
@@ -79,6 +81,8 @@ def complaints(daemon: DaemonProcess) -> list[str]:
     found = []
     with daemon.log.open(errors="replace") as lines:
         for line in lines:
+            if _OF_THE_END in line:
+                continue
             try:
                 said = json.loads(line)
             except ValueError:

@@ -107,15 +107,16 @@ def _whole(data: bytearray) -> bool:
 
 def _judge(run: Run, number: int, case: Case, received: bytes, outcome: str) -> None:
     sent = b"".join(case.chunks[:4])
+    to_head = b"HEAD" in sent
     try:
-        given = list(answers(received, to_head=b"HEAD" in sent))
+        given = list(answers(received, to_head=to_head))
     except NotHttp as exc:
         run.count(case.kind, "no HTTP")
         run.report.problem(f"case {number} ({case.kind}): {exc}, to {sent[:200]!r}")
         return
     for answer in given:
         run.count(case.kind, str(answer.status))
-        if (problem := wrong(answer)) is not None:
+        if (problem := wrong(answer, to_head=to_head)) is not None:
             run.report.problem(f"case {number} ({case.kind}): {problem}, to {sent[:200]!r}")
     if not given:
         run.count(case.kind, outcome if outcome == "never ended" else "closed")

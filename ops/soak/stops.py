@@ -162,8 +162,8 @@ async def _own_server(stage: Stage) -> None:
             async with load(stage):
                 if name == "shut_down":
                     server.restart()
-                else:
-                    await trio.to_thread.run_sync(database_faults.kill_server, stage.home / "pg/data")
+                elif not await trio.to_thread.run_sync(database_faults.kill_server, stage.home / "pg/data"):
+                    stage.problem("there was no server to kill")
             await equals(stage, f"{name}_under_load")
         await stop(stage, "stop_idle")
         nursery.cancel_scope.cancel()

@@ -91,9 +91,10 @@ async def _consistency(conn: Conn, account_id: UUID, user: str, server: OnServer
     if orphans is not None and orphans[0]:
         found.append(f"{user}: {orphans[0]} messages lie nowhere")
     cursor = await conn.execute(
-        "SELECT data->>'uid' FROM events WHERE account_id = %s AND type = 'email.received'", (account_id,)
+        "SELECT data->>'folder', data->>'uid' FROM events WHERE account_id = %s AND type = 'email.received'",
+        (account_id,),
     )
-    told = [uid for uid, count in Counter(row[0] for row in await cursor.fetchall()).items() if count > 1]
+    told = [which for which, count in Counter(await cursor.fetchall()).items() if count > 1]
     if told:
-        found.append(f"{user}: {len(told)} arrivals were told twice, such as UID {told[0]}")
+        found.append(f"{user}: {len(told)} arrivals were told twice, such as UID {told[0][1]}")
     return found

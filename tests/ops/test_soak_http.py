@@ -2,15 +2,19 @@
 
 import json
 import random
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from control_api.web import HEADERS
-from ops.soak.http import cases
+from ops.soak.http import cases, growth
 from ops.soak.http_answers import Answer, NotHttp, answers, wrong
 from ops.soak.http_cases import CANARY, MUTATIONS, Material
+from ops.soak.http_daemon import complaints
 from ops.soak.http_framing import FRAMING, SLOW
 from ops.soak.http_targets import TARGETS
+from ops.soak.samples import Sample
 
 ENVELOPE = {"success": False, "error": "No.", "code": "no"}
 
@@ -53,6 +57,7 @@ def test_what_is_no_whole_answer_is_noticed(data):
     (response(302, b"<html>"), "status 302"),
     (response(400, b"<html>"), "without JSON"),
     (response(400, b"[]"), "without an envelope"),
+    (response(400), "without JSON"),
     (response(400, b'{"success": false, "error": ""}'), "poor envelope"),
     (response(400, json.dumps(ENVELOPE).encode(), **{"content-type": "text/html"}), "status 400 with"),
     (response(400, json.dumps(ENVELOPE | {"error": CANARY}).encode()), "own words"),
@@ -66,6 +71,7 @@ def test_what_an_api_may_say():
     assert wrong(only(response(400, json.dumps(ENVELOPE).encode()))) is None
     assert wrong(only(response(501, json.dumps(ENVELOPE).encode()))) is None
     assert wrong(Answer(204, {}, b"")) is None
+    assert wrong(only(response(404)), to_head=True) is None
     assert HEADERS["Cache-Control"] == "no-store"
 
 
@@ -77,3 +83,26 @@ def test_the_seed_makes_the_cases():
     assert first == made(1) != made(2)
     assert {case.kind for case in first} == {*FRAMING, *TARGETS, *MUTATIONS, *SLOW}
     assert not {case.kind for case in cases(Material(random.Random(1), "a.b.c"), 300, quick=True)} & {*SLOW}
+
+
+SAMPLE = Sample(at=1.0, pid=7, rss_mib=100, descriptors=20, threads=4, connections=4, tasks=30)
+
+
+@pytest.mark.parametrize(("before", "after", "found"), [
+    (SAMPLE, SAMPLE, 0),
+    (None, SAMPLE, 0),
+    (SAMPLE, None, 1),
+    (SAMPLE, replace(SAMPLE, rss_mib=149), 1),
+    (SAMPLE, replace(SAMPLE, tasks=35, connections=9, descriptors=25, threads=9), 4),
+])  # fmt: skip
+def test_what_a_listener_holds_on_to_is_noticed(before, after, found):
+    assert len(growth(before, after)) == found
+
+
+def test_words_of_an_orderly_shutdown_are_no_error(tmp_path):
+    log = tmp_path / "log"
+    ours = {"level": "error", "event": "api.unhandled"}
+    theirs = {"level": "error", "event": "postgres.log", "text": "terminating connection due to administrator command"}
+    log.write_text("\n".join(map(json.dumps, [theirs, ours, {"level": "info", "event": "x"}])))
+    [told] = complaints(SimpleNamespace(log=log))
+    assert "api.unhandled" in told
