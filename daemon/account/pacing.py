@@ -37,7 +37,8 @@ LARGE_BODIES: Final = 2
 LARGE: Final = 20.0
 MOST_LARGE_BODIES: Final = 12
 """Large bodies at once, over all accounts: each may have the `sync.max_body` bytes that are allowed.  A turn counts for
-LARGE seconds, for servers that drip must not hold it for minutes; with those the bodies in memory are the most."""
+LARGE seconds, for servers that drip must not hold it for minutes; with those the bodies in memory are the most, and the
+slowest of them makes room when others wait (`OVERDUE`)."""
 
 SLOW: Final = 2.0
 """Seconds after which an attempt waits for its server rather than for our processor: a login over TLS costs 3 ms of it
@@ -67,7 +68,8 @@ BACKGROUND: Final = 3
 """Accounts at once whose last attempt failed, or who have news without an end, from the login until they have caught up
 or `SLOW` seconds are over: their transactions take the database's connections (eight, by default) from those that work
 well.  Connecting needs no such turn, or hosts that do not answer would keep those that do from theirs.
-After an outage three at a time bring back some fifty accounts a second."""
+So that after an outage three at a time bring back 90 accounts a minute where each server is slow, and as many as log in
+and look where none is."""
 
 BEHIND: Final = 4
 """Transactions at once of accounts that catch up: half of the connections there are by default."""
@@ -131,7 +133,7 @@ class Pacing:
         self.beginnings = Turns(BEGINNINGS * first_syncs, BULK, MOST_BEGINNINGS * first_syncs, OVERDUE)
         self.behind = trio.Semaphore(BEHIND)
         self.background = Turns(BACKGROUND, SLOW)
-        self.large_bodies = Turns(LARGE_BODIES, LARGE, most=MOST_LARGE_BODIES)
+        self.large_bodies = Turns(LARGE_BODIES, LARGE, MOST_LARGE_BODIES, OVERDUE)
 
     @asynccontextmanager
     async def paced(

@@ -37,11 +37,13 @@ PIECE: Final = PART
 BATCH_BYTES: Final = 8 << 20
 """Bytes of bodies after which a batch is stored although its window goes on: two batches are held at most."""
 
-PIECE_WITHIN: Final = 30.0
-"""Seconds for one piece of a large body, 35 KB a second: a server that drips must not hold a place that others need."""
+PIECE_WITHIN: Final = 376.0
+"""Seconds for one piece of a large body, as for any response of its size (4 KB a second, and 120 seconds).  It ends the
+session, and the next would come no further: so it is for servers that drip, and not for a slow line.  Whoever holds a
+place that others need must leave it before (`large_bodies`)."""
 
 BODY_WITHIN: Final = 300.0
-"""Seconds for a whole large body, likewise; one that takes longer is kept without its body, as a too large one is."""
+"""Seconds after which no more of a large body is asked for: it is kept without, as a too large one is."""
 
 DEPTH: Final = 3
 """FETCH commands in flight: with 50 ms of round trip, 2 give twice and 4 three times the speed of one."""
