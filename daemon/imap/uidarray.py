@@ -1,15 +1,15 @@
 """Great numbers of UIDs: ascending arrays of 4 bytes each, compared slice by slice.
 
-A folder may have millions of messages.  Two Python sets of two million UIDs are 300 MB, and their difference holds up
-every other account for most of a second; here nothing but a slice is ever a set, and whoever iterates gives others
-their turn between slices.
+A folder may have millions of messages.  Two Python sets of two million UIDs are 250 MB, and to make and compare them
+would hold up every other account for 0.3 s (measured); here nothing but a slice is ever a set, and whoever iterates
+gives others their turn between slices.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from itertools import islice
+from heapq import merge
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -17,8 +17,16 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SLICE: Final = 20_000
-"""UIDs worked on at once: one or two milliseconds, about 2 MB."""
+SLICE: Final = 1000
+"""UIDs, or spans of them, worked on without a pause: 3 ms at the most of a million, and 5 of the five million that
+there may be, told in no order at all (measured)."""
+
+DENSE: Final = 32
+"""Of theirs for one of ours up to which a slice is compared as sets; beyond it each of ours is looked for.  Either
+takes 1.2 ms at the most (measured)."""
+
+SORTED: Final = 4096
+"""Spans sorted at once, less than 3 ms where they come in no order at all (measured); to sort a million took 1.8 s."""
 
 
 def difference(ours: array[int], theirs: array[int]) -> Iterator[array[int]]:
@@ -27,7 +35,7 @@ def difference(ours: array[int], theirs: array[int]) -> Iterator[array[int]]:
         piece = ours[at : at + SLICE]
         begin = bisect_left(theirs, piece[0])
         end = bisect_right(theirs, piece[-1], begin)
-        if end - begin <= 2 * SLICE:
+        if end - begin <= DENSE * SLICE:
             other = theirs[begin:end]
             yield array("I") if piece == other else array("I", sorted(set(piece).difference(other)))
         else:  # few of ours among very many of theirs
@@ -101,10 +109,13 @@ class Gathering:
         self.count += high - low + 1
 
     def expanded(self) -> Iterator[array[int]]:
-        """Each UID once, ascending, in arrays of at most SLICE; raises nothing, changes nothing."""
+        """Each UID once, ascending, in arrays of at most SLICE; empty ones are pauses.  Changes nothing."""
         room, out = SLICE, array("I")
-        for first, last in self._spans():
-            at = first
+        for span in self._spans():
+            if span is None:
+                yield array("I")
+                continue
+            at, last = span
             while at <= last:
                 end = min(last + 1, at + room)
                 out.extend(range(at, end))
@@ -116,16 +127,26 @@ class Gathering:
         if out:
             yield out
 
-    def _spans(self) -> Iterable[tuple[int, int]]:
-        spans = zip(self._lows, self._highs, strict=True)
+    def _spans(self) -> Iterator[tuple[int, int] | None]:
+        """The spans, ascending and apart; None is a pause."""
         if self._ascending:
-            return spans
-        return _merged(sorted(spans))
+            yield from zip(self._lows, self._highs, strict=True)
+            return
+        runs: list[array[int]] = []  # each in order, and of 8 bytes a span
+        for at in range(0, len(self._lows), SORTED):
+            some = zip(self._lows[at : at + SORTED], self._highs[at : at + SORTED], strict=True)
+            runs.append(array("Q", sorted(low << 32 | high for low, high in some)))
+            yield None
+        yield from _merged(merge(*runs))
 
 
-def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    low, high = spans[0]
-    for next_low, next_high in islice(spans, 1, None):
+def _merged(spans: Iterator[int]) -> Iterator[tuple[int, int] | None]:
+    """Spans that overlap or touch as one; a pause after SLICE of them, for a million equal ones are one."""
+    low, high = divmod(next(spans), 1 << 32)
+    for number, span in enumerate(spans, 1):
+        if number % SLICE == 0:
+            yield None
+        next_low, next_high = divmod(span, 1 << 32)
         if next_low <= high + 1:
             high = max(high, next_high)
         else:

@@ -52,6 +52,7 @@ def test_what_is_told_in_any_order_comes_out_once_and_ascending(told: list[tuple
         gathering.put(low, low + more)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uidarray, "SLICE", size)
+        patch.setattr(uidarray, "SORTED", size)
         pieces = list(gathering.expanded())
     expected = {uid for low, more in told for uid in range(low, low + more + 1)}
     assert [uid for piece in pieces for uid in piece] == sorted(expected)
@@ -95,6 +96,36 @@ async def test_a_short_line_of_a_million_uids_is_expanded_in_turns() -> None:
     found._put(1, 1_000_000)
     assert await turns_during(found.ascending()) >= 1_000_000 // SLICE - 1
     assert len(await found.ascending()) == 1_000_000
+
+
+async def test_what_comes_in_no_order_is_sorted_in_turns() -> None:
+    count = 100_000
+    uids = [(number * 30_011) % count * 2 + 1 for number in range(count)]
+    found = Found(exists=count)
+    for uid in uids:
+        found.put(uid)
+    assert await turns_during(found.ascending()) >= count // uidarray.SORTED + count // SLICE - 2
+    assert list(await found.ascending()) == sorted(uids)
+
+
+async def test_what_is_told_again_and_again_is_one_and_takes_turns() -> None:
+    count = 50 * SLICE
+    found = Found(exists=count)
+    for _ in range(count // 2):
+        found.put(7)
+        found.put(5)
+    assert await turns_during(found.ascending()) >= count // SLICE - 1
+    assert list(await found.ascending()) == [5, 7]
+
+
+@pytest.mark.parametrize("step", [1, 2, 40, 1000])
+async def test_few_among_many_are_compared_in_slices(step: int) -> None:
+    theirs = array("I", range(1, 1_000_001))
+    ours = array("I", range(1, 1_000_001, step))
+    del theirs[500_000]  # 500,001
+    pieces = list(difference(ours, theirs))
+    assert len(pieces) == -(-len(ours) // SLICE)
+    assert [uid for piece in pieces for uid in piece] == [500_001]
 
 
 def test_a_listing_is_bounded_by_what_the_folder_holds() -> None:
