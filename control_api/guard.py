@@ -92,6 +92,17 @@ class Http1(H11Protocol):
     _head = b""
     """The head of an answer whose length is known, until its body goes out with it: one packet and one system call."""
 
+    _turned_down = False
+    """Whether the application answers a handshake otherwise than by opening a WebSocket."""
+
+    async def handle(self, event: Event) -> None:
+        """As Hypercorn's, but that what comes behind a handshake that is turned down is dropped.
+
+        It would be refused by a second answer while the first one is on its way.
+        """
+        if not (self._turned_down and isinstance(event, RawData)):
+            await super().handle(event)
+
     async def stream_send(self, event: StreamEvent) -> None:
         """Send; an answer that comes before the request has ended is the connection's last, and says so.
 
@@ -104,6 +115,8 @@ class Http1(H11Protocol):
             await self._send_error_response(event.status_code)
             await self.send(Closed())
             return
+        if isinstance(event, Response) and isinstance(self.stream, WSStream):
+            self._turned_down = event.status_code >= 200
         if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
             event = replace(event, headers=[*event.headers, (b"connection", b"close")])
         await super().stream_send(event)

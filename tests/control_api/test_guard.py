@@ -185,6 +185,28 @@ async def test_bytes_before_the_handshake_is_accepted_are_refused_in_the_envelop
     nursery.cancel_scope.cancel()
 
 
+async def test_bytes_during_the_answer_to_a_handshake_neither_cut_nor_fail_it(app, nursery, service):
+    """Hypercorn refuses them with a second head while the first answer is still on its way."""
+    size = 16 << 20  # more than the kernel takes for a client that does not read
+
+    async def large():
+        return b"x" * size, 404
+
+    app.add_websocket("/large", "large", large)
+    address = await nursery.start(lambda task_status: Listener(app, "127.0.0.1:0", grace=0.2).serve(
+        task_status=task_status))
+    with capture_logs() as logged:
+        async with connection(address) as stream:
+            await stream.send_all(request("GET", "/large", *UPGRADE, KEY, VERSION))
+            head = await stream.receive_some(1000)
+            await stream.send_all(b"\x81\x05hello")
+            await trio.sleep(0.1)
+            _, _, body = (head + await until_closed(stream)).partition(b"\r\n\r\n")
+    assert len(body) == size
+    assert not [event for event in logged if event["log_level"] in {"warning", "error"}]
+    nursery.cancel_scope.cancel()
+
+
 async def test_an_absolute_target_is_the_path_in_it(listening, make_session):
     for prefix in ("http://any.example", "HTTPS://u@any.example:99"):
         status, _, body = await ask(listening, request("GET", f"{prefix}/mail/accounts?x", token=make_session()))
