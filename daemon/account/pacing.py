@@ -68,8 +68,7 @@ BACKGROUND: Final = 3
 """Accounts at once whose last attempt failed, or who have news without an end, from the login until they have caught up
 or `SLOW` seconds are over: their transactions take the database's connections (eight, by default) from those that work
 well.  Connecting needs no such turn, or hosts that do not answer would keep those that do from theirs.
-So that after an outage three at a time bring back 90 accounts a minute where each server is slow, and as many as log in
-and look where none is."""
+After an outage three at a time thus bring back 90 accounts a minute at the least, where each server is slow."""
 
 BEHIND: Final = 4
 """Transactions at once of accounts that catch up: half of the connections there are by default."""

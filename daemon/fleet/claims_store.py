@@ -116,7 +116,10 @@ class Owned:
 
 
 async def mark(conn: Conn, node_id: UUID) -> Mark:
-    """Whether what this node owns has changed: at ten thousand accounts a fiftieth of the cost of reading them."""
+    """Whether what this node owns has changed; of ten thousand accounts it costs us 1 ms, and reading them 16.
+
+    The server looks at all of them for either, 6 to 8 ms (measured).
+    """
     cursor = await conn.execute(f"SELECT {_MARK}{_OWNED}", {"node": node_id})
     row = await cursor.fetchone()
     assert row is not None, "an aggregate gives one row"

@@ -1,8 +1,9 @@
 """Encoded words in header fields (RFC 2047): `=?utf-8?q?caf=C3=A9?=` is "café".
 
-The standard library's `decode_header` decides what a field means, and takes some 20 µs for it.  Where a field is
-nothing but printable ASCII and well-formed encoded words, which is nearly always, `_quick` reads the same in one pass;
-everything else goes to the standard library.  The tests hold the two against each other.
+The standard library's `decode_header` decides what a field means; a field of one or two words takes it 8 to 11 µs.
+Where a field is nothing but printable ASCII and well-formed encoded words, which is nearly always, `_quick` reads the
+same in one pass of 2 to 4 µs (measured); everything else goes to the standard library.  The tests hold the two against
+each other.
 """
 
 from __future__ import annotations
