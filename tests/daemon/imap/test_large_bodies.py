@@ -132,13 +132,14 @@ async def after(seconds: float, peer: Peer, origin: int) -> None:
 
 
 async def endless(seconds: float, peer: Peer, origin: int) -> None:
-    """One whose message never ends."""
-    await evenly(seconds, peer, literal(b"y" * PIECE, origin))
+    """One whose message never ends: not before we should have had enough of it."""
+    if origin < 100 * PIECE:
+        await evenly(seconds, peer, literal(b"y" * PIECE, origin))
 
 
 async def drips(peer: Peer, origin: int) -> None:
-    """One that keeps talking, within every bound of the connection, and never gives the piece."""
-    while True:
+    """One that keeps talking, within every bound of the connection, and does not give the piece."""
+    for _ in range(2000):
         await trio.sleep(1.0)
         await peer.say(b"* OK Still here")
 
