@@ -41,7 +41,7 @@ from daemon.fleet.gauges import gauges
 from daemon.fleet.node import NoNodeIdentity, node_identity
 from daemon.health import Health
 from daemon.identity import Plans
-from daemon.imap.folder_sync import FolderSyncConfig
+from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.names import ForeignPackage, check_names, version
 from daemon.network import Dialer, NetworkPolicy, Resolver, client_context
 from daemon.preflight import check

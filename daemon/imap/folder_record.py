@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
@@ -160,17 +161,19 @@ class FolderRecord:
         """Store, and when the database does not take some message, halve until it is found, and skip just that one."""
 
         async def work(conn: Conn) -> int:
-            fresh = await messages_store.store(conn, self.folder.id, prepared)
-            await placements_store.record_skipped(conn, self.folder.id, cursor.uidvalidity, skipped)
-            if arrived:
-                received = (messages_store.received_event(prepared, at, self.name) for at in fresh)
-                account_id = self._store.claim.account_id
-                await events.append_many(conn, events.EventType.EMAIL_RECEIVED, account_id, received)
-            else:
-                size = sum(prepared.messages[at].size for at in fresh)
-                await folders_store.add_progress(conn, self.folder.id, len(fresh), size)
-            await folders_store.save_cursor(conn, self.folder.id, cursor)
-            return len(fresh)
+            found = await messages_store.look_up(conn, self.folder.id, prepared)
+            async with conn.at_once() if prepared.few else nullcontext():
+                await messages_store.store(conn, self.folder.id, prepared, found)
+                await placements_store.record_skipped(conn, self.folder.id, cursor.uidvalidity, skipped)
+                if arrived:
+                    received = (messages_store.received_event(prepared, at, self.name) for at in found.fresh)
+                    account_id = self._store.claim.account_id
+                    await events.append_many(conn, events.EventType.EMAIL_RECEIVED, account_id, received)
+                else:
+                    size = sum(prepared.messages[at].size for at in found.fresh)
+                    await folders_store.add_progress(conn, self.folder.id, len(found.fresh), size)
+                await folders_store.save_cursor(conn, self.folder.id, cursor)
+            return len(found.fresh)
 
         try:
             stored = await self._store.run(work)
@@ -222,6 +225,17 @@ class FolderRecord:
             held = await self._store.database.run(partial(placements_store.held_count, folder_id=self.folder.id))
             self._contents = replace(self._contents, held=held)
         return held
+
+    @property
+    def settled(self) -> int | None:
+        """How many messages the server has if nothing changed since the last comparison, which left nothing to be done.
+
+        None when something did, or is to be.
+        """
+        known = self._contents
+        if self._said is None or known.vanished or known.former or self.folder.resyncs:
+            return None
+        return known.held
 
     async def live_uids(self) -> array[int]:
         """The UIDs of live messages."""
@@ -285,7 +299,6 @@ class FolderRecord:
             self._changed(vanished=await self._store.run(reap))
         else:
             await self._store.write(folders_store.mark_synced, synced)
-            self._changed()  # the next comparison counts for itself
         if settled:
             self.folder = replace(self.folder, resyncs=0)
         self._said = rung

@@ -7,26 +7,25 @@ FETCH is streamed: each message is given out when its response is complete, so a
 and the next commands are sent ahead (`depth`), so that a batch costs no round trip.  RFC 9051 section 5.5 allows that
 for UID FETCH: it never renumbers anything it uses.
 
-IDLE (RFC 2177) is a hint.  What counts is what the server said by the end of it, so `idle` always ends it properly and
-gives all the news, and whoever called compares the folder with its cursor at each renewal.
+Waiting for news is in `idling`.
 """
 
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import trio
 from imapclient import imap_utf7
 
 from daemon.errors import Fault, FaultKind
 
-from .conversation import Argument, Conversation, Sink, checked, quoted
+from .conversation import Argument, Sink, checked, quoted
 from .faults import Refused
 from .fetched import Fetched, fetched
 from .flights import Flights
+from .idling import Idling
 from .lanes import LONG_ANSWER
-from .news import FolderStatus, News, read_status
+from .news import FolderStatus, read_status
 from .parse import MAX_MODSEQ, Malformed, values
 from .search import STRAYS, Found
 from .selected import Known, SelectedFolder, Selecting
@@ -39,18 +38,11 @@ if TYPE_CHECKING:
     from .responses import Response
     from .wire import Wire
 
-IDLE_RENEWAL: Final = 9 * 60.0
-"""Seconds of one IDLE: RFC 2177 allows 29 minutes, the NAT tables between here and there often less than 10."""
 
-DONE_TIME: Final = 30.0
-"""Seconds in which DONE must be answered: it asks nothing of the server but to stop waiting."""
-
-
-
-class Session(Conversation):
+class Session(Idling):
     """An IMAP session; made by `open_session`."""
 
-    __slots__ = ("_interrupted", "_waiting", "enabled", "news_at", "selected")
+    __slots__ = ("enabled", "selected")
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
@@ -58,15 +50,6 @@ class Session(Conversation):
         """Extensions that the server has ENABLEd."""
         self.selected: str | None = None
         """The folder that is selected."""
-        self.news_at = 0.0
-        """When the server's last word in an IDLE came, Trio's time: before it answered DONE."""
-        self._interrupted = False
-        self._waiting: trio.CancelScope | None = None
-
-    @property
-    def can_idle(self) -> bool:
-        """Whether the server offers IDLE (IMAP4rev2 has it built in)."""
-        return bool(self.capabilities & {b"IDLE", b"IMAP4REV2"})
 
     # Extensions and identity
 
@@ -291,59 +274,6 @@ class Session(Conversation):
             return await self.command(name, *arguments, sink=sink)
         finally:
             self.meter.expect(0.0)
-
-    # Waiting
-
-    async def idle(self, seconds: float = IDLE_RENEWAL) -> News:
-        """Wait in IDLE until the server has news, `interrupt` is called, or *seconds* are over; the news.
-
-        Returns at once when there is news already, or when `interrupt` was called since the last idle.
-        """
-        if not self._interrupted and not self.newsbox.any:
-            tag = self.next_tag()
-            with self.exclusive():
-                await self._idle(tag, trio.current_time() + seconds)
-        else:
-            self.news_at = self.wire.heard_at
-        self._interrupted = False
-        return self.take_news()
-
-    async def _idle(self, tag: bytes, deadline: float) -> None:
-        await self.wire.send(tag + b" IDLE\r\n")
-        while (response := await self.read()).tag != b"+":
-            self._heard(response, tag)
-            if response.tag == tag:
-                raise Fault(FaultKind.PROTOCOL, "The mail server ended IDLE before it began.")
-        while not self._interrupted and (not self.newsbox.any or self.wire.has_line):
-            # Only the waiting may be cut short: a response once begun is read to its end.
-            if not self.wire.has_line:  # a scope costs twice what the least response does
-                with trio.CancelScope(deadline=deadline) as self._waiting:
-                    await self.wire.wait_line()
-                if self._waiting.cancelled_caught:
-                    break
-            self._heard(await self.read(), b"*")
-        self._waiting = None
-        self.news_at = self.wire.heard_at
-        with self.wire.within(DONE_TIME):
-            await self.wire.send(b"DONE\r\n")
-            while (response := await self.read()).tag != tag:
-                self._heard(response, tag)
-        self.check(b"IDLE", response)
-
-    def _heard(self, response: Response, tag: bytes) -> None:
-        """File an untagged response; *tag* may end the command, anything else is no IMAP."""
-        if response.tag == b"*":
-            self.newsbox.file(response)  # "* OK Still here" is none, but it was heard
-        elif response.tag == tag:
-            self.check(b"IDLE", response)
-        else:
-            raise Fault(FaultKind.PROTOCOL, "The mail server answered a command that was not sent.")
-
-    def interrupt(self) -> None:
-        """Make the `idle` in progress, or else the next one, return soon.  May be called by any task."""
-        self._interrupted = True
-        if self._waiting is not None:
-            self._waiting.cancel()
 
 
 def encoded(folder: str) -> Argument:

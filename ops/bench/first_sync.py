@@ -30,8 +30,9 @@ from uuid import UUID
 
 import trio
 
+from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.imap.folder_record import FolderRecord, Store
-from daemon.imap.folder_sync import FolderSync, FolderSyncConfig
+from daemon.imap.folder_sync import FolderSync
 from daemon.imap.open import open_session
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database

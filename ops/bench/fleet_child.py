@@ -28,7 +28,7 @@ from daemon.account.states import State
 from daemon.account.sync import SyncConfig
 from daemon.account.tree import Runtime
 from daemon.fleet.fleet import Fleet
-from daemon.imap.folder_sync import FolderSyncConfig
+from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.imap.open import open_session
 from daemon.imap.wire import Wire
 from daemon.network import Dialer, Endpoint, Security

@@ -158,8 +158,9 @@ async def test_every_difference_is_seen(db: Database, dovecot: Dovecot, harm: st
 
 async def _stored_as(db: Database, dovecot: Dovecot, user: str, server: OnServer):
     """Sync the mailbox with the parts that the first-sync benchmark uses."""
+    from daemon.imap.folder_changes import FolderSyncConfig
     from daemon.imap.folder_record import FolderRecord, Store
-    from daemon.imap.folder_sync import FolderSync, FolderSyncConfig
+    from daemon.imap.folder_sync import FolderSync
     from daemon.imap.open import open_session
     from daemon.vault.secret import Secret
     from ops.bench.place import dialer_to, trusting

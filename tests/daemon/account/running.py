@@ -11,7 +11,7 @@ import trio
 from daemon.account.pacing import Pacing
 from daemon.account.sync import SyncConfig
 from daemon.account.tree import AccountTree, Runtime
-from daemon.imap.folder_sync import FolderSyncConfig
+from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.network import Dialer, Endpoint, NetworkPolicy, Resolver, Security
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database

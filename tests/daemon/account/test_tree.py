@@ -12,7 +12,6 @@ from daemon.account import sync as sync_module
 from daemon.account import tree as tree_module
 from daemon.account.states import State
 from daemon.imap import idling as idling_module
-from daemon.imap import session as session_module
 from daemon.imap.folder_sync import FolderSync
 from daemon.imap.open import Timeouts, open_session
 from daemon.storage.database import Database
@@ -151,41 +150,6 @@ async def test_a_server_gone_deaf_is_found_out_by_the_renewal(
         await until(lambda: has(db, claim.account_id, 1))
         await in_state(db, claim.account_id, "watching")
     assert link.accepted >= 2
-
-
-async def test_a_renewal_finds_what_no_push_told(
-    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server whose IDLE says nothing: each renewal compares the folder."""
-    claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
-
-    async def deaf(session: object, seconds: float) -> object:
-        await trio.sleep(seconds)
-        return session_module.News()
-
-    monkeypatch.setattr(session_module.Session, "idle", deaf)
-    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=0.5), claim):
-        await in_state(db, claim.account_id, "watching")
-        await off_loop(dovecot.deliver, mail_user.name, message("untold"))
-        await until(lambda: has(db, claim.account_id, 1))
-
-
-async def test_sessions_begun_together_do_not_renew_together(
-    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
-    shares: list[tuple[float, float]] = []
-
-    def uniform(least: float, most: float) -> float:
-        shares.append((least, most))
-        return least
-
-    monkeypatch.setattr(sync_module.random, "uniform", uniform)
-    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=0.5), claim):
-        with trio.fail_after(30):
-            while len(shares) < 3:  # noqa: ASYNC110  # nobody tells of a third
-                await trio.sleep(0.02)
-    assert [round(least, 3) for least, _ in shares[:3]] == [0.2, 0.9, 0.9]
 
 
 async def test_a_bug_parks_its_own_account_only(

@@ -10,8 +10,9 @@ import trio
 
 from daemon.errors import Disposition, Fault
 from daemon.imap import fetching
+from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.imap.folder_record import FolderRecord, Store, Tally
-from daemon.imap.folder_sync import MAX_RESYNCS, FolderSync, FolderSyncConfig
+from daemon.imap.folder_sync import MAX_RESYNCS, FolderSync
 from daemon.imap.session import Session
 from daemon.network import Endpoint, Security
 from daemon.storage.database import Database
