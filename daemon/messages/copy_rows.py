@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Final
 
+from daemon.storage.connection import Field
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from uuid import UUID
@@ -80,6 +82,19 @@ def placement_row(folder_id: int, uid: int, message_id: UUID, flags: Sequence[st
 def body_row(message_id: UUID, part: int, data: bytes) -> tuple[bytes, bytes]:
     """A row of `bodies`: message_id, part, data; in two pieces, so that the data is not copied once more."""
     return _body(3, 16, message_id.bytes, 4, part, len(data)), data
+
+
+def fields(row: bytes) -> list[Field | None]:
+    """The values of a row, as binary parameters of an INSERT."""
+    (count,) = struct.unpack_from("!h", row)
+    values: list[Field | None] = []
+    at = 2
+    for _ in range(count):
+        (size,) = struct.unpack_from("!i", row, at)
+        at += 4
+        values.append(None if size < 0 else Field(row[at : at + size]))
+        at += max(size, 0)
+    return values
 
 
 def blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,7 @@
-"""Storing batches of messages: COPY in binary, nothing twice.
+"""Storing batches of messages, nothing twice: many by COPY, few by INSERT, both in binary.
+
+One new message is stored in one trip to the database beside the look at what is there: COPY takes two for each table,
+and on a node that has much to do every trip waits for its turn.
 
 The caller's transaction also moves the folder's cursor, so a crash at any point leaves messages and cursor agreeing.
 Within a batch what is stored already (a batch that was stored before its window was complete, or a COMMIT whose answer
@@ -8,8 +11,9 @@ was lost) is recognised by folder and UID and left alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 from uuid import UUID
 
@@ -24,9 +28,14 @@ from .headers import Address, has_attachment, read_headers
 from .incoming import PART, FlagChange, IncomingMessage
 from .placements_store import apply_flags
 
-_MESSAGES = f"COPY messages ({copy_rows.MESSAGE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-_PLACEMENTS = "COPY placements (folder_id, uid, message_id, flags, modseq) FROM STDIN (FORMAT BINARY)"
-_BODIES = "COPY bodies (message_id, part, data) FROM STDIN (FORMAT BINARY)"
+_MESSAGES = f"messages ({copy_rows.MESSAGE_COLUMNS})"
+_PLACEMENTS = "placements (folder_id, uid, message_id, flags, modseq)"
+_BODIES = "bodies (message_id, part, data)"
+
+FEW = 8
+FEW_BYTES = 256 << 10
+"""Messages, and bytes of them, up to which a batch is stored by INSERT: a row costs 50 us more than with COPY, which in
+exchange has six more trips to the database."""
 
 SNIPPET_SUBJECT = 200
 """Characters of the subject that an `email.received` event carries."""
@@ -75,6 +84,12 @@ class Prepared:
                 await trio.lowlevel.checkpoint()
         return prepared
 
+    @property
+    def few(self) -> bool:
+        """Whether storing it is so little that it goes in one trip: then it must, in `Conn.at_once`."""
+        size = sum(len(piece) for message in self.messages[:FEW] for piece in message.pieces)
+        return len(self.messages) <= FEW and size <= FEW_BYTES
+
     def half(self, *, second: bool) -> Self:
         """One half of the batch, to find the message that the database does not take."""
         middle = len(self.messages) // 2
@@ -100,17 +115,22 @@ class Prepared:
         self.rows.append(row)
 
 
-async def store(conn: Conn, folder_id: int, batch: Prepared) -> list[int]:
-    """Store what of a batch is not stored yet; the positions in the batch of what was new.
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What of a batch is stored already."""
 
-    Messages of the folder that went before a UIDVALIDITY change and are recognised keep their id and body.
+    fresh: Sequence[int]
+    """Positions in the batch of what is not."""
+    repeated: Sequence[FlagChange]
+    recognised: Mapping[int, UUID]
+    """By position: messages that went before a UIDVALIDITY change, and keep their id and body."""
 
-    Raises:
-        psycopg.DataError: some message has a value that fits no column.
-    """
+
+async def look_up(conn: Conn, folder_id: int, batch: Prepared) -> Lookup:
+    """What of a batch is stored; in the transaction that then stores the rest."""
     if not batch.messages:
-        return []
-    known = await _known_uids(conn, folder_id, [message.uid for message in batch.messages])
+        return Lookup((), (), {})
+    known, renumbered = await _known_uids(conn, folder_id, [message.uid for message in batch.messages])
     seen: set[int] = set()
     fresh: list[int] = []
     repeated: list[FlagChange] = []
@@ -122,15 +142,24 @@ async def store(conn: Conn, folder_id: int, batch: Prepared) -> list[int]:
             repeated.append(FlagChange(message.uid, message.flags, message.modseq))
         else:
             fresh.append(position)
-    await apply_flags(conn, folder_id, repeated)
-    ids = {position: batch.ids[position] for position in fresh}
-    recognised = await _recognise(conn, folder_id, batch, fresh)
-    ids.update(recognised)
-    unknown = [position for position in fresh if position not in recognised]
-    await _copy(conn, _MESSAGES, _message_rows(batch, unknown))
-    await _copy(conn, _BODIES, _body_rows(batch, unknown))
-    await _copy(conn, _PLACEMENTS, _placement_rows(batch, fresh, ids, folder_id))
-    return fresh
+    recognised = await _recognise(conn, folder_id, batch, fresh) if renumbered else {}
+    return Lookup(fresh, repeated, recognised)
+
+
+async def store(conn: Conn, folder_id: int, batch: Prepared, found: Lookup) -> None:
+    """Store what of a batch is not stored yet.
+
+    Raises:
+        psycopg.DataError: some message has a value that fits no column; for `few`, at the latest at the end of their
+            `Conn.at_once`.
+    """
+    await apply_flags(conn, folder_id, found.repeated)
+    ids = {position: found.recognised.get(position, batch.ids[position]) for position in found.fresh}
+    unknown = [position for position in found.fresh if position not in found.recognised]
+    write = _insert if batch.few else _copy
+    await write(conn, _MESSAGES, _message_rows(batch, unknown))
+    await write(conn, _BODIES, _body_rows(batch, unknown))
+    await write(conn, _PLACEMENTS, _placement_rows(batch, found.fresh, ids, folder_id))
 
 
 def received_event(batch: Prepared, position: int, folder: str) -> dict[str, Any]:
@@ -146,37 +175,52 @@ def received_event(batch: Prepared, position: int, folder: str) -> dict[str, Any
     }
 
 
-async def _copy(conn: Conn, statement: str, pieces: Iterable[bytes]) -> None:
+_Row = tuple[bytes, ...]
+"""A row of `copy_rows` in one or several pieces, so that a body is not copied once more."""
+
+
+async def _copy(conn: Conn, table: str, rows: Iterable[_Row]) -> None:
     """Run one COPY; a value that cannot be written ends it, and is told as the database would tell it."""
     try:
-        async with conn.cursor() as cursor, cursor.copy(statement) as copy:
-            for block in copy_rows.blocks(pieces):
+        async with conn.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)") as copy:
+            for block in copy_rows.blocks(chain.from_iterable(rows)):
                 await copy.write(block)
     except _UNFIT as exc:
         raise psycopg.DataError("a value fits no column") from exc
 
 
-def _message_rows(batch: Prepared, positions: Iterable[int]) -> Iterator[bytes]:
+async def _insert(conn: Conn, table: str, rows: Iterable[_Row]) -> None:
+    """Send an INSERT for each row."""
+    try:
+        for row in rows:
+            values = copy_rows.fields(b"".join(row))
+            marks = ", ".join(["%s"] * len(values))
+            await conn.execute(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608  # no word of it is data
+    except _UNFIT as exc:
+        raise psycopg.DataError("a value fits no column") from exc
+
+
+def _message_rows(batch: Prepared, positions: Iterable[int]) -> Iterator[_Row]:
     for position in positions:
         row = batch.rows[position]
         if row is None:
             raise psycopg.DataError("a value fits no column")
-        yield row
+        yield (row,)
 
 
-def _body_rows(batch: Prepared, positions: Iterable[int]) -> Iterator[bytes]:
+def _body_rows(batch: Prepared, positions: Iterable[int]) -> Iterator[_Row]:
     for position in positions:
         if batch.messages[position].body_state == "stored":
             for number, part in enumerate(_parts(batch.messages[position].pieces)):
-                yield from copy_rows.body_row(batch.ids[position], number, part)
+                yield copy_rows.body_row(batch.ids[position], number, part)
 
 
 def _placement_rows(
     batch: Prepared, positions: Iterable[int], ids: dict[int, UUID], folder_id: int
-) -> Iterator[bytes]:
+) -> Iterator[_Row]:
     for position in positions:
         message = batch.messages[position]
-        yield copy_rows.placement_row(folder_id, message.uid, ids[position], message.flags, message.modseq)
+        yield (copy_rows.placement_row(folder_id, message.uid, ids[position], message.flags, message.modseq),)
 
 
 def _parts(pieces: Sequence[bytes]) -> Sequence[bytes]:
@@ -186,18 +230,20 @@ def _parts(pieces: Sequence[bytes]) -> Sequence[bytes]:
     return [piece[at : at + PART] for piece in pieces for at in range(0, max(len(piece), 1), PART)]
 
 
-async def _known_uids(conn: Conn, folder_id: int, uids: Sequence[int]) -> set[int]:
+async def _known_uids(conn: Conn, folder_id: int, uids: Sequence[int]) -> tuple[set[int], bool]:
+    """Which of the UIDs are stored; and whether messages wait to be recognised after a UIDVALIDITY change."""
     cursor = await conn.execute(
-        "SELECT uid FROM placements WHERE folder_id = %s AND uid = ANY(%s::bigint[])", (folder_id, list(uids))
+        "SELECT uid FROM placements WHERE folder_id = %(folder)s AND uid = ANY(%(uids)s::bigint[])"
+        " UNION ALL (SELECT 0 FROM former_placements WHERE folder_id = %(folder)s LIMIT 1)",  # no UID is 0
+        {"folder": folder_id, "uids": list(uids)},
     )
-    return {row[0] for row in await cursor.fetchall()}
+    known = {row[0] for row in await cursor.fetchall()}
+    renumbered = 0 in known
+    return known - {0}, renumbered
 
 
 async def _recognise(conn: Conn, folder_id: int, batch: Prepared, fresh: Sequence[int]) -> dict[int, UUID]:
     """After a UIDVALIDITY change: which of the fresh messages are old ones under a new UID, each used once."""
-    cursor = await conn.execute("SELECT 1 FROM former_placements WHERE folder_id = %s LIMIT 1", (folder_id,))
-    if await cursor.fetchone() is None:
-        return {}
     keys = {batch.briefs[position].message_id for position in fresh} - {None}
     cursor = await conn.execute(
         "SELECT m.id, m.message_id, m.size, m.received_at"

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar,
 
 import structlog
 import trio
-from psycopg import AsyncConnection, AsyncCursor, pq
+from psycopg import AsyncConnection, AsyncCursor, adapters, pq
 from psycopg import errors as e
-from psycopg.adapt import AdaptersMap
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_attempts, make_conninfo, timeout_from_conninfo
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import Row, TupleRow, tuple_row
@@ -61,6 +61,22 @@ _TUPLES: Final[Any] = tuple_row
 T = TypeVar("T")
 Conn: TypeAlias = "TrioConnection[TupleRow]"
 """What the rest of the daemon works with: rows are tuples unless a cursor's row_factory says otherwise."""
+
+
+class Field(bytes):
+    """A value that is in PostgreSQL's binary format already; its type is what the statement makes of it."""
+
+    __slots__ = ()
+
+
+class _FieldDumper(Dumper):
+    format = pq.Format.BINARY
+
+    def dump(self, obj: Field) -> Field:
+        return obj
+
+
+adapters.register_dumper(Field, _FieldDumper)  # before any connection is made: each has a copy
 
 
 class ServerSilent(e.OperationalError):
@@ -253,6 +269,17 @@ class TrioConnection(AsyncConnection[Row]):
         """As psycopg's, left cleanly even in a cancelled scope."""
         async with _ShieldedExit(super().pipeline(), self) as pipeline:
             yield pipeline
+
+    @asynccontextmanager
+    async def at_once(self) -> AsyncIterator[None]:
+        """Send the statements of the block in one go, and wait for their answers at its end; none may be a COPY.
+
+        Raises:
+            psycopg.Error: of the first statement that failed; none of those behind it was run.
+        """
+        async with self.pipeline() as pipeline:
+            yield
+            await pipeline.sync()  # here, where the usual limits hold: an exit has GRACE seconds only
 
     async def __aexit__(
         self,

@@ -29,7 +29,6 @@ import trio
 
 from .conninfo import complete
 from .faults import DatabaseAway, away_in, is_conflict, is_slow
-from .fence import fence
 from .gate import NOT_ASKED, Gate
 from .pool import Pool, PoolStatistics, check
 from .together import Together
@@ -158,16 +157,21 @@ class Database:
                 await conn.close()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Conn]:
-        """One transaction, with its limits; `conn.transaction()` inside is a savepoint.
+    async def transaction(self, claim: Claim | None = None) -> AsyncIterator[Conn]:
+        """One transaction, with its limits, fenced when a claim is given; `conn.transaction()` inside is a savepoint.
 
         Raises:
+            ClaimLost: the account is another node's.
             DatabaseAway: at once while the gate is shut, or when the connection fails; `commit_unknown` tells whether
                 that was during COMMIT.
         """
         await self._enter()
         progress = Progress()
-        async with self._translated(progress), self._pool.connection() as conn, begin(conn, self._limits, progress):
+        async with (
+            self._translated(progress),
+            self._pool.connection() as conn,
+            begin(conn, self._limits, progress, claim),
+        ):
             yield conn
         self._transactions += 1
 
@@ -200,9 +204,7 @@ class Database:
         while True:
             await self.wait_ready(deadline - trio.current_time())
             try:
-                async with gate(), self.transaction() as conn:
-                    if claim is not None:
-                        await fence(conn, claim)
+                async with gate(), self.transaction(claim) as conn:
                     return await work(conn)
             except DatabaseAway:
                 if trio.current_time() >= deadline:

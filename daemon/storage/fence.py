@@ -55,6 +55,11 @@ async def fence(conn: Conn, claim: Claim) -> None:
         raise ClaimLost(claim)
 
 
+def fencing(claim: Claim) -> str:
+    """The same as a statement by itself, to be sent together with BEGIN: it finds a row, or the claim is lost."""
+    return _FENCE.replace("%s", "{}").format(f"'{claim.account_id}'", f"'{claim.owner}'", int(claim.epoch))
+
+
 async def fence_all(conn: Conn, claims: Sequence[Claim]) -> frozenset[Claim]:
     """Hold those of the claims that can be held at once until this transaction ends; which these are.
 

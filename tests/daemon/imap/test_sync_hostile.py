@@ -11,15 +11,16 @@ import trio
 
 from daemon.imap import fetching
 from daemon.imap.fetching import Batch
+from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.imap.folder_record import FolderRecord, Store, Tally
-from daemon.imap.folder_sync import FolderSync, FolderSyncConfig
+from daemon.imap.folder_sync import FolderSync
 from daemon.imap.open import open_session
 from daemon.imap.plan import Cursor, Method
 from daemon.imap.session import Session
 from daemon.messages import messages_store, placements_store
 from daemon.messages.headers import MAX_IDENTIFIER
 from daemon.messages.incoming import IncomingMessage
-from daemon.messages.messages_store import Prepared
+from daemon.messages.messages_store import FEW, Lookup, Prepared
 from daemon.network import Endpoint, Security
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
@@ -215,12 +216,12 @@ async def test_a_message_that_the_database_refuses_is_skipped_alone(
     original = messages_store.store
     asked = 0
 
-    async def refusing(conn: Conn, folder_id: int, batch: Prepared) -> list[int]:
+    async def refusing(conn: Conn, folder_id: int, batch: Prepared, found: Lookup) -> None:
         nonlocal asked
         asked += 1
         if {7, 72} & {each.uid for each in batch.messages}:
             raise psycopg.DataError("not this one")
-        return await original(conn, folder_id, batch)
+        await original(conn, folder_id, batch, found)
 
     monkeypatch.setattr(messages_store, "store", refusing)
     await account.sync()
@@ -252,19 +253,49 @@ async def test_a_message_that_the_database_refuses_is_skipped_alone(
         pytest.param({"flags": ("\ud800",)}, id="half a surrogate"),
     ],
 )
-async def test_whatever_the_refusal_the_others_are_stored(account: Account, poison: dict[str, object]) -> None:
+@pytest.mark.parametrize("few", [FEW, 0], ids=["few, by INSERT", "many, by COPY"])
+async def test_whatever_the_refusal_the_others_are_stored(
+    account: Account, poison: dict[str, object], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages_store, "FEW", few)
     record = await FolderRecord.open(account.store, "INBOX")
     await record.begin(Cursor(1, 10, None, 10), 9, Method.UID_DIFF, resync=False)
     mails: Sequence[IncomingMessage] = [
         IncomingMessage(uid, (), None, None, 20, (b"Message-ID: <m%d>\r\n\r\n" % uid,), "stored")
-        for uid in range(1, 10)
+        for uid in range(1, 9)
     ]
     bad = [replace(each, **poison) if each.uid == 4 else each for each in mails]  # type: ignore[arg-type]  # varied
     cursor = replace(record.cursor, backfill_below=1)
-    assert await record.store_batch(Batch(bad, ((9, "unreadable"),), None), cursor, arrived=False) == 8
-    assert await one(account.db, _LIVE) == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert await record.store_batch(Batch(bad, ((9, "unreadable"),), None), cursor, arrived=False) == 7
+    assert await one(account.db, _LIVE) == [1, 2, 3, 5, 6, 7, 8]
     assert await one(account.db, _SKIPPED) == [4, 9]
     assert (await account.folder("backfill_below"), record.cursor) == (1, cursor)
+
+
+_ROWS = (
+    "SELECT array_agg(to_jsonb(m) - '{id,created_at}'::text[]"
+    " || to_jsonb(p) - '{id,message_id,folder_id,created_at}'::text[]"
+    " || jsonb_build_object('body', (SELECT array_agg(encode(b.data, 'hex') ORDER BY b.part)"
+    "  FROM bodies b WHERE b.message_id = m.id)) ORDER BY p.uid)"
+    " FROM placements p JOIN messages m ON m.id = p.message_id"
+)
+
+
+async def test_few_messages_are_stored_as_many_are(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.server.seed(account.user.name, seeds(FEW, seed=3))
+    await account.sync()
+    by_insert = await one(account.db, _ROWS)
+
+    async def forget(conn: Conn) -> None:
+        await conn.execute("DELETE FROM placements")
+        await conn.execute("DELETE FROM messages")
+        await conn.execute("UPDATE folders SET uidvalidity = NULL, uidnext = NULL, backfill_below = NULL")
+
+    await account.db.run(forget)
+    monkeypatch.setattr(messages_store, "FEW", 0)
+    await account.sync()
+    assert len(by_insert) == FEW
+    assert await one(account.db, _ROWS) == by_insert
 
 
 async def test_a_refusal_that_no_message_explains_is_told(
@@ -272,7 +303,7 @@ async def test_a_refusal_that_no_message_explains_is_told(
 ) -> None:
     account.server.seed(account.user.name, seeds(3, seed=1))
 
-    async def refusing(conn: Conn, folder_id: int, batch: Prepared) -> list[int]:
+    async def refusing(conn: Conn, folder_id: int, batch: Prepared, found: Lookup) -> None:
         raise psycopg.DataError("nothing at all")
 
     monkeypatch.setattr(messages_store, "store", refusing)

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 from psycopg import AsyncConnection, errors, pq
 
-from daemon.storage.connection import PRIVATE_NAMES, PSYCOPG, Conn, ServerSilent, TrioConnection
+from daemon.storage.connection import PRIVATE_NAMES, PSYCOPG, Conn, Field, ServerSilent, TrioConnection
 from tests.fix_postgres import BOTH_SERVERS
 
 DEADLINE = 30.0
@@ -187,6 +187,46 @@ async def test_cancelled_pipeline_is_left(conn: Conn) -> None:
                 await (await conn.execute("SELECT pg_sleep(30)")).fetchone()
         assert scope.cancelled_caught
         assert conn.closed or conn.reusable
+
+
+async def test_statements_at_once_fail_as_the_first_of_them_that_fails(conn: Conn) -> None:
+    with trio.fail_after(DEADLINE):
+        await conn.execute("CREATE TEMP TABLE t (x int PRIMARY KEY)")
+
+        async def numbers(*them: int) -> None:
+            async with conn.transaction(), conn.at_once():
+                for number in them:
+                    await conn.execute("INSERT INTO t VALUES (%s)", (number,))
+                await conn.execute("SELECT 1 / 0")
+
+        with pytest.raises(errors.UniqueViolation):
+            await numbers(1, 2, 1, 3)
+        assert conn.reusable
+        assert await value(conn, b"SELECT count(*) FROM t") == 0
+        async with conn.transaction(), conn.at_once():
+            for number in range(2000):  # more than the sockets hold
+                await conn.execute("INSERT INTO t SELECT %s WHERE %s <> ''", (number, "x" * 1000))
+        assert await value(conn, b"SELECT count(*) FROM t") == 2000
+
+
+async def test_statements_at_once_can_be_cancelled(conn: Conn) -> None:
+    with trio.fail_after(DEADLINE - 5):
+        with trio.move_on_after(0.05) as scope:
+            async with conn.at_once():
+                await conn.execute("SELECT 1")
+                await conn.execute("SELECT pg_sleep(30)")
+        assert scope.cancelled_caught
+        assert conn.closed or conn.reusable
+
+
+async def test_fields_are_taken_as_they_are(conn: Conn) -> None:
+    with trio.fail_after(DEADLINE):
+        await conn.execute("CREATE TEMP TABLE t (a int, b text, c text[])")
+        values = (Field(b"\0\0\0\x07"), Field("ü".encode()), None)
+        await conn.execute("INSERT INTO t VALUES (%s, %s, %s)", values)
+        assert await (await conn.execute("SELECT * FROM t")).fetchone() == (7, "ü", None)
+        with pytest.raises(errors.DataError):
+            await conn.execute("INSERT INTO t (b) VALUES (%s)", (Field(b"\xff"),))
 
 
 async def test_waiting_for_a_lock_is_cancelled(conn: Conn, database_dsn: str) -> None:
