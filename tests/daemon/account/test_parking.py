@@ -33,8 +33,8 @@ class Cut(Database):
     cuts = 0
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Conn]:
-        async with super().transaction() as conn:
+    async def transaction(self, claim: Claim | None = None) -> AsyncIterator[Conn]:
+        async with super().transaction(claim) as conn:
             yield conn
             if self.cuts:
                 self.cuts -= 1
