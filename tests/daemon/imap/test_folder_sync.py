@@ -3,7 +3,6 @@
 The measure is always the same: UIDs, flags, sizes and hashes of all bodies equal a plain dump of the server.
 """
 
-from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -11,18 +10,14 @@ import trio
 from daemon.errors import Disposition, Fault
 from daemon.imap import fetching
 from daemon.imap.folder_changes import FolderSyncConfig
-from daemon.imap.folder_record import FolderRecord, Store, Tally
+from daemon.imap.folder_record import FolderRecord, Tally
 from daemon.imap.folder_sync import MAX_RESYNCS, FolderSync
 from daemon.imap.session import Session
-from daemon.network import Endpoint, Security
-from daemon.storage.database import Database
-from ops.testservers.dovecot import Dovecot
 from ops.testservers.dovecot_conf import DovecotOptions
 from ops.testservers.mail import message, messages, seeds
 from ops.testservers.mailbox import Seed
-from tests.daemon.imap.conftest import LoginTo
-from tests.fix_dovecot import MailUser
-from tests.stored import StoredMessage, make_account, one, stored_messages
+from tests.daemon.imap.accounts import Account
+from tests.stored import one, stored_messages
 
 LADDER = [
     pytest.param(DovecotOptions(), id="qresync"),
@@ -30,54 +25,6 @@ LADDER = [
     pytest.param(DovecotOptions(without=frozenset({"QRESYNC", "CONDSTORE", "ENABLE", "ESEARCH"})), id="uid_diff"),
 ]
 on_every_rung = pytest.mark.parametrize("dovecot", LADDER, indirect=True)
-
-Act = Callable[[FolderSync, Session], Awaitable[None]]
-
-
-class Account:
-    """One mailbox and its store; `sync` is one session's work."""
-
-    def __init__(self, db: Database, store: Store, server: Dovecot, user: MailUser, login_to: LoginTo) -> None:
-        self.db, self.store, self.server, self.user, self.login_to = db, store, server, user, login_to
-        self.config = FolderSyncConfig(window=50, max_body=50 << 20)
-        self.name = "INBOX"
-
-    async def sync(self, act: Act | None = None) -> Tally:
-        async with self.login_to(self.server, self.user) as session:
-            await session.enable(b"QRESYNC", b"CONDSTORE")
-            sync = FolderSync(
-                session,
-                await FolderRecord.open(self.store, self.name),
-                self.config,
-                verify=lambda: self.login_to(self.server, self.user),
-                large_bodies=trio.Semaphore(1),
-            )
-            tally = await sync.run()
-            if act is not None:
-                await act(sync, session)
-            return tally
-
-    async def compare(self) -> None:
-        dump = await trio.to_thread.run_sync(self.server.dump, self.user.name, self.name)
-        expected = {
-            uid: StoredMessage(frozenset(flag for flag in m.flags if flag != "\\Recent"), m.size, m.sha256)
-            for uid, m in dump.items()
-        }
-        assert await stored_messages(self.db, self.store.claim.account_id, self.name) == expected
-
-    async def folder(self, column: str) -> object:
-        return await one(self.db, f"SELECT {column} FROM folders WHERE account_id = %s", self.store.claim.account_id)
-
-    async def do(self, operation: Callable[..., object], *arguments: object) -> None:
-        await trio.to_thread.run_sync(operation, self.user.name, *arguments)
-
-
-@pytest.fixture
-async def account(db: Database, dovecot: Dovecot, mail_user: MailUser, login_to: LoginTo) -> Account:
-    imap = Endpoint("localhost", dovecot.imaps_port, Security.TLS)
-    claim = await make_account(db, username=mail_user.name, imap=imap)
-    return Account(db, Store(db, claim), dovecot, mail_user, login_to)
-
 
 @on_every_rung
 async def test_first_sync_then_changes_while_away(account: Account) -> None:
