@@ -16,12 +16,13 @@ from uuid import uuid4
 
 import trio
 
+from daemon.account.sync import LIGHT, RENEWAL_JITTER
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.mail import messages
 
 from . import accounts as connected
 from .child import ask
-from .fleet_child import RENEWAL, start_within
+from .fleet_child import RENEWAL, RENEWALS_AFTER, RENEWALS_FOR, start_within
 from .place import Place, opened
 from .result import Row, Say, percentile
 
@@ -43,8 +44,8 @@ STARTING: Final = 40
 """Connecting at once, of ours and of the yardstick: the daemon's default for a node.  Its bound for one host is lifted
 to that as well, for all these accounts are at one."""
 
-BESIDE_START: Final = 180.0
-"""Seconds that one run may take beside the start: idling, deliveries, and ending."""
+BESIDE_START: Final = 180.0 + RENEWALS_AFTER + RENEWALS_FOR
+"""Seconds that one run may take beside the start: idling, renewals, deliveries, and ending."""
 
 IDLE_FOR: Final = 15.0
 QUICK_IDLE_FOR: Final = 1.0
@@ -93,7 +94,7 @@ async def _measure(place: Place, users: list[str], parts: Sequence[str], *, quic
     }
     ask_child = partial(ask, "ops.bench.fleet_child", within=BESIDE_START + start_within(len(users)))
     say(f"{len(users)} accounts: first synchronisation, then idle")
-    first = await ask_child({**wanted, "kind": "fleet", "renewals": "idle_memory" in parts})
+    first = await ask_child({**wanted, "kind": "fleet", "renewals": _renewals(parts, quick)})
     say(f"{len(users)} bare sessions")
     bare = await ask_child({**wanted, "kind": "sessions"})
     rows: list[Row] = []
@@ -122,12 +123,24 @@ async def _measure(place: Place, users: list[str], parts: Sequence[str], *, quic
     return rows
 
 
+def _renewals(parts: Sequence[str], quick: bool) -> str:
+    """Which costs of renewals are measured: the first of them come after minutes."""
+    return "" if "idle_memory" not in parts else "comparison" if quick else "all"
+
+
 def _idle_rows(count: int, ours: dict[str, Any], bare: dict[str, Any]) -> list[Row]:
     row, beside = partial(Row, "idle_memory"), "bare session in IDLE"
-    return [
+    rows = [
         row(f"idle TLS account of {count}", ours["kib"], "KiB", bare["kib"], beside, ("<=", 64.0)),
         row(f"process with {count} accounts", ours["rss"] / 1024, "MiB", bare["rss"] / 1024, beside),
-        row("idle processor share", 100 * ours["cpu"], "%", 100 * bare["cpu"], beside, ("<=", 2.0)),
-        row("processor time of one renewal", 1000 * ours["renewal"], "ms"),
-        row(f"share of {count} accounts' renewals", 100 * ours["renewal"] * count / RENEWAL, "%"),
+        row("idle processor share without renewals", 100 * ours["cpu"], "%", 100 * bare["cpu"], beside),
+        row("processor time of a comparison", 1000 * ours["comparison"], "ms"),
     ]
+    if "renewal" in ours:
+        each = (LIGHT * ours["renewal"] + ours["comparison"]) / (LIGHT + 1)
+        share = ours["cpu"] + each * count / (RENEWAL * (1 - RENEWAL_JITTER / 2))
+        rows += [
+            row("processor time of a renewal", 1000 * ours["renewal"], "ms"),
+            row(f"idle processor share of {count}, renewals included", 100 * share, "%", goal=("<=", 2.0)),
+        ]
+    return rows

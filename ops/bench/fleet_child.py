@@ -3,8 +3,8 @@
     python -P -m ops.bench.fleet_child < request.json
 
 Answers with `start` (seconds from nothing to all idle), `kib` (growth of the resident set for each, trimmed), `rss`
-(KiB), `cpu` (share of one core while idle), `renewal` (processor seconds of one account's comparison with its server,
-which each renewal of IDLE makes) and `pushes` (seconds from the server's line to the committed row).
+(KiB), `cpu` (share of one core while idle), `renewal` and `comparison` (processor seconds of one account's renewal of
+IDLE, and of one that also compares the folder) and `pushes` (seconds from the server's line to the committed row).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from daemon.account.sync import SyncConfig
 from daemon.account.tree import Runtime
 from daemon.fleet.fleet import Fleet
 from daemon.imap.folder_changes import FolderSyncConfig
+from daemon.imap.news import News
 from daemon.imap.open import open_session
+from daemon.imap.session import Session
 from daemon.imap.wire import Wire
 from daemon.network import Dialer, Endpoint, Security
 from daemon.storage.database import Database
@@ -50,7 +52,12 @@ EACH_WITHIN: Final = 0.12
 
 RENEWAL: Final = 540.0
 """Seconds of IDLE, the daemon's default.  First renewals are spread over most of it, so that few of them, if any, fall
-into a measurement: what they cost is measured apart."""
+into the first measurement: what they cost is measured apart, when they come."""
+
+RENEWALS_AFTER: Final = 120.0
+RENEWALS_FOR: Final = 60.0
+"""Seconds since the start after which the first renewals come, one after the other as ever after; and of the look at
+them: a hundred of a thousand accounts'."""
 
 FIRST_SYNCS: Final = 4
 """Accounts that fetch in bulk at once, the daemon's default; these inboxes are complete with their beginning."""
@@ -175,7 +182,9 @@ async def _fleet(wanted: Wanted) -> dict[str, Any]:
                 raise RuntimeError(f"not all accounts watch: {fleet.statistics()}")
             result = await _settled(wanted, before, began)
             if wanted["renewals"]:
-                result["renewal"] = await _renew(database, fleet)
+                if wanted["renewals"] == "all":
+                    result["renewal"] = await _renewal(began, result["cpu"])
+                result["comparison"] = await _compare(database, fleet)
             if wanted["deliveries"]:
                 await _deliver(wanted, stopwatch)
             result["pushes"] = stopwatch.pushes
@@ -184,7 +193,27 @@ async def _fleet(wanted: Wanted) -> dict[str, Any]:
     return result
 
 
-async def _renew(database: Database, fleet: Fleet) -> float:
+async def _renewal(began: float, idle: float) -> float:
+    """Processor seconds of one renewal beyond what idling takes, as they come one by one."""
+    renewals, waits = 0, Session.idle
+
+    async def counted(session: Session, seconds: float = RENEWAL, *, ask: bool = False) -> News:
+        nonlocal renewals
+        renewals += ask  # a renewal asks, when it begins to wait again
+        return await waits(session, seconds, ask=ask)
+
+    Session.idle = counted  # type: ignore[assignment,method-assign]  # nothing else tells of a renewal in vain
+    await trio.sleep(max(0.0, RENEWALS_AFTER - (time.perf_counter() - began)))
+    renewals, cpu, wall = 0, time.process_time(), time.perf_counter()
+    await trio.sleep(RENEWALS_FOR)
+    spent = time.process_time() - cpu - idle * (time.perf_counter() - wall)
+    Session.idle = waits  # type: ignore[method-assign]  # as it was
+    if not renewals:
+        raise RuntimeError("no IDLE was renewed")
+    return spent / renewals
+
+
+async def _compare(database: Database, fleet: Fleet) -> float:
     """Processor seconds for one account to compare its folder with the server, all of them asked at once."""
     await ask_all(database)
     cpu = time.process_time()
