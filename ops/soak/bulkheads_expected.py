@@ -81,7 +81,8 @@ EXPECTED: Final = {
     "vanished": _expected("protocol_violation", "connection_lost"),
     "capabilities": _expected("protocol_violation", "server_unavailable", "connection_lost"),
     "tokens": _expected("protocol_violation"),
-    "drip": _expected("connection_lost"),
+    # A piece may take as long as on the slowest of lines, longer than a phase; who needs its place has it sooner.
+    "drip": Expected(frozenset({"connection_lost", "server_unavailable"}), silent=True),
     "nothing": _expected("protocol_violation"),
     "uidvalidity": _expected("connection_lost", "protocol_violation", parks=True, watched=True),
     "uidnext_back": _expected("connection_lost", watched=True),
