@@ -110,11 +110,13 @@ async def _load(port: int, owner: str, lasting: float) -> tuple[bytes, float]:
 
     async def client(number: int, until: float) -> None:
         nonlocal body
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            while trio.current_time() < until:
-                await stream.send_all(request)
-                body = await _answer(stream)
-                counts[number] += 1
+        while trio.current_time() < until:
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                kept = True
+                while kept and trio.current_time() < until:
+                    await stream.send_all(request)
+                    body, kept = await _answer(stream)
+                    counts[number] += 1
 
     await client(0, trio.current_time() + lasting / 10)  # warm
     counts[0] = 0
@@ -125,8 +127,8 @@ async def _load(port: int, owner: str, lasting: float) -> tuple[bytes, float]:
     return body, sum(counts) / (time.perf_counter() - began)
 
 
-async def _answer(stream: trio.SocketStream) -> bytes:
-    """One answer with a Content-Length; its body."""
+async def _answer(stream: trio.SocketStream) -> tuple[bytes, bool]:
+    """One answer with a Content-Length: its body, and whether the connection is kept; both end one now and then."""
     data = bytearray()
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += await _more(stream, len(data))
@@ -136,7 +138,7 @@ async def _answer(stream: trio.SocketStream) -> bytes:
     length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
     while len(data) < end + 4 + length:
         data += await _more(stream, len(data))
-    return bytes(data[end + 4 :])
+    return bytes(data[end + 4 :]), b"\r\nconnection: close" not in head
 
 
 async def _more(stream: trio.SocketStream, have: int) -> bytes:

@@ -14,7 +14,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from control_api.app import create_app
-from control_api.server import MAX_KEPT_ALIVE, serve_api
+from control_api.server import serve_api
 from daemon.account.service import AccountService
 from daemon.identity import Plans
 from daemon.settings import Settings
@@ -51,7 +51,6 @@ async def _bare(wanted: dict[str, Any]) -> None:
     config = Config()
     config.bind = [f"127.0.0.1:{wanted['port']}"]
     config.accesslog = config.errorlog = None
-    config.keep_alive_max_requests = MAX_KEPT_ALIVE  # Hypercorn's thousand end before the measurement does
     await serve(app, config, mode="asgi")
 
 
