@@ -35,7 +35,7 @@ from daemon.imap.session import Session
 from daemon.imap.wire import Wire
 from daemon.network import Dialer, Endpoint, Security
 from daemon.storage.database import Database
-from daemon.telemetry import logs, metrics
+from daemon.telemetry import logs, loop, metrics
 from daemon.telemetry.lean import set_aside
 from daemon.vault.secret import Secret
 from ops.testservers.mail import message
@@ -165,6 +165,7 @@ async def _fleet(wanted: Wanted) -> dict[str, Any]:
         trio.open_nursery() as nursery,
     ):
         await nursery.start(database.watch)
+        await nursery.start(loop.watch_lag)
         count = len(wanted["users"])
         runtime = _runtime(wanted, database, dialer)
         fleet = Fleet(runtime, node=UUID(wanted["node"]), capacity=count, ttl=30.0, version="bench", migrated=migrated)

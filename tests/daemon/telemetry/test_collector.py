@@ -1,12 +1,22 @@
-"""Looks at all objects are rare while accounts start, and young garbage is found all the same."""
+"""Nobody looks at all objects while accounts start, and garbage is found all the same: young, and much of it."""
 
 import gc
 import weakref
 from collections.abc import Iterator
 
 import pytest
+import trio
 
-from daemon.telemetry.lean import set_aside
+from daemon.account.tree import AccountTree
+from daemon.imap.session import Session
+from daemon.network.stream import TLSSocket
+from daemon.storage.database import Database
+from daemon.telemetry import lean
+from ops.testservers.dovecot import Dovecot
+from ops.testservers.tls import Authority
+from tests.daemon.account.running import add_account, in_state, make_runtime, running
+from tests.fix_dovecot import MailUser
+from tests.fix_proxy import OpenProxy
 
 
 @pytest.fixture
@@ -33,16 +43,83 @@ class Knot:
         self.itself = self
 
 
-def test_a_thousand_accounts_start_without_a_look_at_all_there_is(full: list[int]) -> None:
-    set_aside()
-    kept = [[number] for number in range(300_000)]
-    assert len(kept) == 300_000
-    assert not full
+def grow(objects: int) -> list[list[int]]:
+    """So many objects that stay, and the looks of the loop's watch meanwhile."""
+    kept: list[list[int]] = []
+    while len(kept) < objects:
+        kept += [[number] for number in range(10_000)]
+        lean.tidy()
+    return kept
+
+
+def test_ten_thousand_accounts_start_with_one_look_at_all_there_is(full: list[int]) -> None:
+    lean.set_aside()
+    aside = gc.get_freeze_count()
+    kept = grow(1_500_000)
+    assert gc.get_freeze_count() - aside > len(kept) // 2, "what is old is out of sight"
+    assert len(full) <= 1
 
 
 def test_young_garbage_is_found(full: list[int]) -> None:
-    set_aside()
+    lean.set_aside()
     gone = weakref.ref(Knot())
     kept = [[number] for number in range(20_000)]
     assert kept
     assert gone() is None
+
+
+def test_old_garbage_is_found_when_there_is_much(full: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "ROOM", 1000)
+    lean.set_aside()
+    knot = Knot()
+    gone = weakref.ref(knot)
+    monkeypatch.setattr(lean, "OLD_AFTER", 0)
+    lean.tidy()
+    del knot
+    assert gone() is not None, "it was set aside"
+    monkeypatch.setattr(lean, "OLD_AFTER", 5)
+    assert grow(gc.get_freeze_count() + 100_000)
+    assert gone() is None
+    assert full
+
+
+@pytest.mark.parametrize("end", ["asked to", "cut"])
+async def test_sessions_set_aside_are_freed_when_they_end(
+    db: Database, authority: Authority, mail_user: MailUser, dovecot: Dovecot, proxy: OpenProxy, end: str
+) -> None:
+    """By their last reference, or with what died young."""
+    link = await proxy(dovecot.imaps_port)
+    claim = await add_account(db, mail_user.name, link.port, mail_user.password)
+    async with running(make_runtime(db, authority, link.port), claim) as tree:
+        await in_state(db, claim.account_id, "watching")
+        await _another(tree, None)
+        for _ in range(3):
+            session = tree._sync._session
+            assert session is not None
+            stream = session.wire.stream
+            assert isinstance(stream, TLSSocket)
+            ended = weakref.ref(stream._socket)
+            del stream
+            gc.freeze()
+            gc.disable()
+            try:
+                if end == "cut":
+                    link.cut()
+                else:
+                    tree.restart()
+                session = await _another(tree, session)
+                gc.collect(1)
+                assert ended() is None
+            finally:
+                gc.enable()
+                gc.unfreeze()
+
+
+async def _another(tree: AccountTree, than: Session | None) -> Session:
+    """A new session, once it waits for news."""
+    with trio.fail_after(20):
+        while (  # noqa: ASYNC110  # nobody tells
+            (session := tree._sync._session) is than or session is None or session._waiting is None
+        ):
+            await trio.sleep(0.01)
+    return session
