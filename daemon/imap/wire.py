@@ -95,6 +95,8 @@ class Wire:
         with self.within(self.patience), _lost_when_broken():
             await self.stream.send_all(data)
         self.sent += len(data)
+        if self.pending:  # a server that answers before it is asked would never let others have their turn
+            await trio.lowlevel.checkpoint()
 
     def take_line(self) -> bytes | None:
         """A line that is here already, without its line end; None when there is none."""

@@ -22,6 +22,10 @@ import trio
 LARGEST_READ: Final = 1 << 15
 """Bytes given out at once, whatever the caller would take: two TLS records, one turn among many accounts."""
 
+SHORT: Final = 1024
+"""Bytes that are sent without giving others their turn when the kernel takes them at once: a command, whose answer is
+waited for next.  A turn of the loop for nothing costs 0.1 ms, three times in each renewal of IDLE."""
+
 _scratch: Final = memoryview(bytearray(LARGEST_READ))  # shared: filled and copied out without a checkpoint between
 _T = TypeVar("_T")
 _Wait = Callable[[socket.socket], Awaitable[None]]
@@ -39,7 +43,10 @@ class ByteStream(Protocol):
         ...
 
     async def send_all(self, data: bytes) -> None:
-        """Hand all of *data* to the kernel.  Raises as `receive_some`."""
+        """Hand all of *data* to the kernel.  Raises as `receive_some`.
+
+        A command (SHORT) that the kernel takes at once gives others no turn: the wait for its answer does.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -135,23 +142,30 @@ async def _send_all(sock: socket.socket, data: bytes) -> None:
     with memoryview(data) as view:
         sent = 0
         while sent < len(view):
-            sent += await _when_ready(sock, trio.lowlevel.wait_writable, sock.send, view[sent:])
+            turn = len(view) > SHORT
+            sent += await _when_ready(sock, trio.lowlevel.wait_writable, sock.send, view[sent:], turn=turn)
 
 
-async def _when_ready(sock: socket.socket, blocked: _Wait, operation: Callable[..., _T], *args: object) -> _T:
+async def _when_ready(
+    sock: socket.socket, blocked: _Wait, operation: Callable[..., _T], *args: object, turn: bool = True
+) -> _T:
     """`until_done` with Trio's names for what goes wrong."""
     if sock.fileno() < 0:
         raise trio.ClosedResourceError("the stream is closed")
     try:
-        return await until_done(sock, blocked, operation, *args)
+        return await until_done(sock, blocked, operation, *args, turn=turn)
     except OSError as exc:  # ssl.SSLError is one
         if sock.fileno() < 0:
             raise trio.ClosedResourceError("the stream was closed meanwhile") from None
         raise trio.BrokenResourceError("the connection is lost") from exc
 
 
-async def until_done(sock: socket.socket, blocked: _Wait, operation: Callable[..., _T], *args: object) -> _T:
-    """Run a non-blocking operation as often as it takes; a checkpoint always, also when it succeeds at once.
+async def until_done(
+    sock: socket.socket, blocked: _Wait, operation: Callable[..., _T], *args: object, turn: bool = True
+) -> _T:
+    """Run a non-blocking operation as often as it takes.
+
+    It is a checkpoint also when it succeeds at once; without *turn* it only looks then whether it was cancelled.
 
     TLS says itself what it waits for; a plain socket waits as *blocked* does.  Raises OSError as the operation does.
     """
@@ -167,7 +181,7 @@ async def until_done(sock: socket.socket, blocked: _Wait, operation: Callable[..
         except BlockingIOError:
             await blocked(sock)
         else:
-            if not waited:
+            if turn and not waited:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return result
         waited = True

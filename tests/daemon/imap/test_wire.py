@@ -231,3 +231,26 @@ async def test_closing_waits_for_nobody() -> None:
     stream = Sticky()
     await Wire(stream, "localhost").aclose()
     assert stream.closed
+
+
+async def test_a_server_that_answers_before_it_is_asked_lets_others_have_their_turn() -> None:
+    class Ready(Pieces):
+        async def send_all(self, data: bytes) -> None:  # as the real one where the kernel has room
+            self.sent += data
+
+    wire, turns = Wire(Ready(b"x\r\n" * 100), "mail.example.test"), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    await wire.wait_line()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        for _ in range(50):
+            await wire.send(b"A1 NOOP\r\n")
+            assert wire.take_line() == b"x"
+        nursery.cancel_scope.cancel()
+    assert turns >= 49
