@@ -253,4 +253,4 @@ async def test_a_server_that_answers_before_it_is_asked_lets_others_have_their_t
             await wire.send(b"A1 NOOP\r\n")
             assert wire.take_line() == b"x"
         nursery.cancel_scope.cancel()
-    assert turns >= 49
+    assert turns >= 40, "nearly one for each"
