@@ -3,7 +3,8 @@
     python -P -m ops.soak [campaign] [--seed N] [--minutes N] [--accounts N] [--points N] [--quick] [--json FILE]
 
     bulkheads dead, deaf, flooding and lying hosts by the hundred: the others' new mail comes as quickly as without them
-              (pushes measures that, bulkheads_states watches what accounts say, bulkheads_expected what is true)
+              (pushes measures that by pushes_child, bulkheads_states watches what accounts say, bulkheads_expected is
+              what is true)
     faults    mail comes and goes while connections, databases and daemons die; at the end store equals server
               (plan says what happens when, actions does it, proxy is the network that fails, verify compares)
     http      malformed requests on raw sockets, while good clients must be served (http_cases, http_framing and

@@ -111,7 +111,7 @@ async def _campaign(run: Run, dovecot: Dovecot, users: list[str]) -> None:
             await trio.sleep(0.2)
     seconds = 60 * run.options.minutes / 4
     async with trio.open_nursery() as nursery:
-        await nursery.start(run.pushes.run, database)
+        await nursery.start(run.pushes.run, run.daemon.conninfo)
         nursery.start_soon(run.watched.run)
         for number in range(4):
             if number == 1:

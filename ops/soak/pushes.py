@@ -1,33 +1,30 @@
-"""Deliveries at a steady rate, and how long each takes until its row can be read: measured outside of the daemon."""
+"""Deliveries at a steady rate, and how long each takes until its row can be read: measured outside of the daemon.
+
+`pushes_child` does both, in a process that does nothing else.
+"""
 
 from __future__ import annotations
 
-import smtplib
-import threading
+import json
+import subprocess
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 import trio
 
-from daemon.storage.connection import Conn
-from daemon.storage.database import Database
+from ops.bench.child import command, environment
 from ops.bench.result import percentile
 from ops.testservers.dovecot import Dovecot
-from ops.testservers.mail import message
 
 HELD: Final = 0.5
 """Seconds that Dovecot holds news of IDLE back, always: taken off what is measured."""
 
-LOOK_EVERY: Final = 0.005
-"""Seconds between looks into the database, so the error of one measurement."""
-
 LATE: Final = 15.0
 """Seconds after which a delivery that was not seen counts as lost."""
 
-_LAP: Final = 500
-"""Events looked at again each time: transactions do not commit in the order of their numbers."""
+_LONGEST: Final = 1 << 16
+"""Bytes of what the child tells that are read at once."""
 
 
 class Pushes:
@@ -36,46 +33,44 @@ class Pushes:
     def __init__(self, dovecot: Dovecot, users: Sequence[str], rate: float) -> None:
         self._dovecot = dovecot
         self._users = users
-        self._every = 1.0 / rate
+        self._rate = rate
         self._taken: dict[str, float] = {}  # by subject: when the server had taken it
         self._seen: dict[str, float] = {}
-        self._stop = threading.Event()
 
-    async def run(self, database: Database, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, conninfo: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver and watch until cancelled."""
-        self._last = await database.run(_newest)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, database)
+        wanted = {
+            "conninfo": conninfo, "lmtp": self._dovecot.ports.lmtp, "users": list(self._users), "rate": self._rate
+        }  # fmt: skip
+        process = await trio.lowlevel.open_process(
+            command("ops.soak.pushes_child"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+        )
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            await process.stdin.send_all(json.dumps(wanted).encode() + b"\n")
             task_status.started()
-            try:
-                await trio.to_thread.run_sync(self._deliver, abandon_on_cancel=True)
-            finally:
-                self._stop.set()
-
-    def _deliver(self) -> None:
-        with smtplib.LMTP("127.0.0.1", self._dovecot.ports.lmtp, local_hostname="localhost", timeout=60) as lmtp:
-            number, due = 0, time.monotonic()
-            while not self._stop.wait(max(0.0, due - time.monotonic())):
-                subject = f"push {number}"
-                lmtp.sendmail("sender@example.test", [self._users[number % len(self._users)]], message(subject))
-                self._taken[subject] = time.monotonic()
-                number += 1
-                due = max(due + self._every, time.monotonic() - 1.0)
-
-    async def _watch(self, database: Database) -> None:
-        while True:
-            rows = await database.run(partial(_after, since=self._last - _LAP))
-            now = time.monotonic()
-            for number, subject in rows:
-                self._last = max(self._last, number)
-                self._seen.setdefault(subject, now)
-            await trio.sleep(LOOK_EVERY)
+            buffer = b""
+            while data := await process.stdout.receive_some(_LONGEST):
+                *lines, buffer = (buffer + data).split(b"\n")
+                for line in lines:
+                    what, subject, at = json.loads(line)
+                    (self._taken if what == "taken" else self._seen).setdefault(subject, at)
+            raise RuntimeError("the deliveries ended by themselves")
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
 
     async def settled(self) -> None:
         """Until all that was delivered so far is seen, or too late."""
-        wanted = set(self._taken)
+        called = time.monotonic()
         with trio.move_on_after(LATE):
-            while wanted - self._seen.keys():  # noqa: ASYNC110  # what is waited for is another process
+            # A later delivery must be told of first: then all before it have been.
+            while max(self._taken.values(), default=0.0) < called:  # noqa: ASYNC110  # another process tells
+                await trio.sleep(0.05)
+            wanted = set(self._taken)
+            while wanted - self._seen.keys():  # noqa: ASYNC110  # likewise
                 await trio.sleep(0.05)
 
     def between(self, since: float, until: float) -> dict[str, float]:
@@ -95,18 +90,3 @@ class Pushes:
             "p95": round(percentile(times, 0.95), 1),
             "longest": round(max(times), 1),
         }
-
-
-async def _newest(conn: Conn) -> int:
-    cursor = await conn.execute("SELECT coalesce(max(id), 0) FROM events")
-    row = await cursor.fetchone()
-    return int(row[0]) if row else 0
-
-
-async def _after(conn: Conn, since: int) -> list[tuple[int, str]]:
-    cursor = await conn.execute(
-        "SELECT id, data->>'subject' FROM events WHERE id > %s AND type = 'email.received'"
-        " AND data->>'subject' LIKE 'push %%'",
-        (since,),
-    )
-    return [(int(row[0]), str(row[1])) for row in await cursor.fetchall()]
