@@ -33,7 +33,7 @@ from daemon.account.tree import AccountTree, Runtime
 from daemon.errors import Fault
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
-from daemon.storage.fence import ClaimLost, fence
+from daemon.storage.fence import ClaimLost
 from supervisor import ChildExists, DynamicSupervisor, NoSuchChild, Report, TooManyChildren
 
 from . import claims_store
@@ -279,12 +279,9 @@ class Fleet:
         self.nudge()
 
     async def _release(self, tree: AccountTree) -> None:
-        async def work(conn: Conn) -> None:
-            await fence(conn, tree.claim)
-            await claims_store.mark_stopped(conn, tree.account_id)
-
+        stopped = partial(claims_store.mark_stopped, account_id=tree.account_id)
         try:
-            await self._database.run(work, gate=lambda: self._releases)
+            await self._database.run(stopped, claim=tree.claim, gate=lambda: self._releases)
         except ClaimLost:
             self._lost += 1
         else:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from .connection import Conn
 
-_FENCE: Final = "SELECT 1 FROM claims WHERE account_id = %s AND owner = %s AND epoch = %s FOR SHARE"
-
 _FENCE_ALL: Final = (
     "SELECT c.account_id, c.owner, c.epoch FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[]) AS g (id, owner, epoch)"
     " JOIN claims c ON c.account_id = g.id AND c.owner = g.owner AND c.epoch = g.epoch FOR SHARE OF c SKIP LOCKED"
@@ -43,27 +41,22 @@ class ClaimLost(Exception):
         self.claim = claim
 
 
-async def fence(conn: Conn, claim: Claim) -> None:
-    """Hold the claim until this transaction ends.
-
-    Raises:
-        ClaimLost: it is somebody else's now.
-        psycopg.errors.LockNotAvailable: a takeover holds the row for longer than the transaction's lock limit.
-    """
-    cursor = await conn.execute(_FENCE, (claim.account_id, claim.owner, claim.epoch))
-    if await cursor.fetchone() is None:
-        raise ClaimLost(claim)
-
-
 def fencing(claim: Claim) -> str:
-    """The same as a statement by itself, to be sent together with BEGIN: it finds a row, or the claim is lost."""
-    return _FENCE.replace("%s", "{}").format(f"'{claim.account_id}'", f"'{claim.owner}'", int(claim.epoch))
+    """The statement that holds the claim until its transaction ends: it finds a row, or the claim is lost.
+
+    It fails with LockNotAvailable while a takeover holds the row for longer than the transaction's lock limit.  Its
+    values are in its text, so that it can be sent together with BEGIN.
+    """
+    return (
+        f"SELECT 1 FROM claims WHERE account_id = '{claim.account_id}'"  # noqa: S608 - identifiers, a number
+        f" AND owner = '{claim.owner}' AND epoch = {int(claim.epoch)} FOR SHARE"
+    )
 
 
 async def fence_all(conn: Conn, claims: Sequence[Claim]) -> frozenset[Claim]:
     """Hold those of the claims that can be held at once until this transaction ends; which these are.
 
-    What is missing in the answer is somebody else's now, or is being taken over: `fence` tells which.
+    What is missing in the answer is somebody else's now, or is being taken over: `fencing` tells which.
     """
     columns = zip(*((claim.account_id, claim.owner, claim.epoch) for claim in claims), strict=True)
     cursor = await conn.execute(_FENCE_ALL, [list(column) for column in columns] or [[], [], []])

@@ -12,7 +12,7 @@ from psycopg import sql
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.faults import DatabaseAway
-from daemon.storage.fence import Claim, ClaimLost, fence
+from daemon.storage.fence import Claim, ClaimLost
 from daemon.storage.transaction import Limits
 
 DEADLINE = 20.0
@@ -121,9 +121,7 @@ async def test_a_fenced_transaction_that_waited_for_a_takeover_is_fenced_off(cla
 
 async def test_two_fenced_transactions_of_one_owner_go_side_by_side(claim: Claim, db: Database) -> None:
     with trio.fail_after(DEADLINE):
-        async with db.transaction() as one, db.transaction() as two:
-            await fence(one, claim)
-            await fence(two, claim)
+        async with db.transaction(claim) as one, db.transaction(claim) as two:
             await write(one)
             await write(two)
     assert await written(db) == 2
