@@ -22,8 +22,9 @@ import structlog
 from daemon.errors import Fault, FaultKind
 from daemon.messages.incoming import FlagChange
 
-from .fetching import Batch, Fetcher, Limiter, ascending_windows
+from .fetching import Batch, Fetcher, Limiter, ascending_windows, changes_of
 from .folder_record import FolderRecord, Tally
+from .news import News
 from .plan import Method, needs_brake
 from .session import Session
 from .uidarray import between, ranges_of, without
@@ -110,6 +111,19 @@ class FolderChanges:
 
     # -- what changed and what went ------------------------------------------------------------------------------------
 
+    async def _fetch_changed(self, tally: Tally) -> None:
+        cursor = self.record.cursor
+        if cursor.uidnext <= cursor.backfill_below or not cursor.highestmodseq:
+            return
+        vanished = b"QRESYNC" in self.session.enabled
+        stream = await self._fetcher.flags(
+            [b"%d:%d" % (cursor.backfill_below, cursor.uidnext - 1)],
+            changed_since=cursor.highestmodseq,
+            vanished=vanished,
+        )
+        await stream.each(partial(self._apply, tally=tally))
+        await self.take(self.session.take_news(), tally)
+
     async def _compare(self, tally: Tally, *, flags: bool) -> bool:
         """Compare all UIDs (and flags) with the store; whether messages had to be fetched that should have been there.
 
@@ -173,3 +187,17 @@ class FolderChanges:
 
     async def _apply(self, changes: Sequence[FlagChange], tally: Tally) -> None:
         tally.changed += await self.record.apply_flags(changes)
+
+    # -- news ----------------------------------------------------------------------------------------------------------
+
+    async def take(self, news: News, tally: Tally) -> None:
+        """Store what the server said by itself.  The cursor's mod-sequence stays: the next run is told again."""
+        # Flags first: of a message that was flagged and then went, the last word is that it went.
+        await self._apply(changes_of(news.flags.items()), tally)
+        await self._vanish(news.vanished, tally)
+        if news.exists is not None:
+            self._highest = 0
+            store = partial(self._store_new, tally=tally, asked=False)
+            await self._fetcher.newest(self.record.cursor.uidnext, store)
+        if news.must_reconcile:
+            await self._compare(tally, flags=bool(news.unplaced or news.dropped))

@@ -21,7 +21,6 @@ from daemon.errors import Disposition, Fault, FaultKind
 from .fetching import Batch, Fetcher, changes_of, descending_windows
 from .folder_changes import GROUP, FolderChanges
 from .folder_record import Tally
-from .news import News
 from .plan import Cursor, Method, Plan, Step, best_method, needs_brake, plan_sync, rung_below
 from .selected import Known, SelectedFolder
 from .uidarray import between
@@ -180,30 +179,3 @@ class FolderSync(FolderChanges):
             if last and batch.done.low == 1:
                 cursor = replace(cursor, backfill_below=1)
         await self.record.store_batch(batch, cursor, arrived=False)
-
-    # -- news ----------------------------------------------------------------------------------------------------------
-
-    async def take(self, news: News, tally: Tally) -> None:
-        """Store what the server said by itself.  The cursor's mod-sequence stays: the next run is told again."""
-        # Flags first: of a message that was flagged and then went, the last word is that it went.
-        await self._apply(changes_of(news.flags.items()), tally)
-        await self._vanish(news.vanished, tally)
-        if news.exists is not None:
-            self._highest = 0
-            store = partial(self._store_new, tally=tally, asked=False)
-            await self._fetcher.newest(self.record.cursor.uidnext, store)
-        if news.must_reconcile:
-            await self._compare(tally, flags=bool(news.unplaced or news.dropped))
-
-    async def _fetch_changed(self, tally: Tally) -> None:
-        cursor = self.record.cursor
-        if cursor.uidnext <= cursor.backfill_below or not cursor.highestmodseq:
-            return
-        vanished = b"QRESYNC" in self.session.enabled
-        stream = await self._fetcher.flags(
-            [b"%d:%d" % (cursor.backfill_below, cursor.uidnext - 1)],
-            changed_since=cursor.highestmodseq,
-            vanished=vanished,
-        )
-        await stream.each(partial(self._apply, tally=tally))
-        await self.take(self.session.take_news(), tally)
