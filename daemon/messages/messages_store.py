@@ -34,8 +34,8 @@ _BODIES = "bodies (message_id, part, data)"
 
 FEW = 8
 FEW_BYTES = 256 << 10
-"""Messages, and bytes of them, up to which a batch is stored by INSERT: a row costs 50 us more than with COPY, which in
-exchange has six more trips to the database."""
+"""Messages, and bytes of them, up to which a batch is stored by INSERT, in six trips to the database fewer than COPY
+makes; a row costs more so, which counts where there are many."""
 
 SNIPPET_SUBJECT = 200
 """Characters of the subject that an `email.received` event carries."""

@@ -140,9 +140,8 @@ class TLSSocket:
 
 async def _send_all(sock: socket.socket, data: bytes) -> None:
     with memoryview(data) as view:
-        sent = 0
+        sent, turn = 0, len(view) > SHORT
         while sent < len(view):
-            turn = len(view) > SHORT
             sent += await _when_ready(sock, trio.lowlevel.wait_writable, sock.send, view[sent:], turn=turn)
 
 
