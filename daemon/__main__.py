@@ -3,6 +3,8 @@
     root (one_for_one, 3 in 60 s; beyond it the process exits non-zero and systemd restarts it)
     ├─ database: the embedded server, unless a DSN is set
     ├─ storage: migrations, then the gate's probe
+    ├─ lookout: waits in the place of the accounts that are quiet
+    ├─ proofs: stores what only says that they still are
     ├─ membership: this node's heartbeat; gives its accounts back at the end
     ├─ accounts: the dynamic supervisor of all account trees
     ├─ rounds: reconciles the database with what runs
@@ -32,6 +34,7 @@ from control_api.app import create_app
 from control_api.operations import create_operations_app
 from control_api.server import serve_api
 from daemon.account.pacing import Pacing
+from daemon.account.proofs import Proofs
 from daemon.account.service import AccountService
 from daemon.account.sync import SyncConfig
 from daemon.account.tree import Runtime
@@ -43,7 +46,7 @@ from daemon.health import Health
 from daemon.identity import Plans
 from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.names import ForeignPackage, check_names, version
-from daemon.network import Dialer, NetworkPolicy, Resolver, client_context
+from daemon.network import Dialer, Lookout, NetworkPolicy, Resolver, client_context
 from daemon.preflight import check
 from daemon.settings import Settings, SettingsError, load
 from daemon.state import State, key_file, prepare
@@ -103,12 +106,16 @@ class Daemon:
             Resolver(network.nameservers),
             tls=client_context(network.ca_file),
         )
+        self.lookout = Lookout()
+        self.proofs = Proofs(self.database)
         self._keys = key_file(state)
         vault = Vault(self._keys)
         sync = settings.sync
         runtime = Runtime(
             database=self.database,
+            proofs=self.proofs,
             dialer=dialer,
+            lookout=self.lookout,
             vault=vault,
             pacing=Pacing(
                 starting=settings.fleet.starting,
@@ -144,7 +151,7 @@ class Daemon:
             period=60.0,
             observers=(self._observe,),
         )
-        metrics.gauges.add(partial(gauges, self.fleet, self.database, runtime.pacing))
+        metrics.gauges.add(partial(gauges, self.fleet, self.database, runtime.pacing, self.lookout))
         metrics.gauges.add(loop.gauges)
 
     def _children(self) -> list[ChildSpec]:
@@ -153,6 +160,8 @@ class Daemon:
         operations = create_operations_app(self.health)
         children = [
             ChildSpec("storage", self._storage, backoff=quick, judge=self._judge),
+            ChildSpec("lookout", self.lookout.run),
+            ChildSpec("proofs", self.proofs.run, backoff=quick, judge=self._judge),
             ChildSpec("membership", self.fleet.run_membership, backoff=quick, judge=self._judge),
             ChildSpec(
                 "accounts",

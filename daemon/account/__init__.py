@@ -4,6 +4,7 @@
     tree ──► actor, sync          the supervision tree: who owns the state, who holds the IMAP session
     judging                       how ends of the sync child are judged
     pacing ──► turns, host_pace   what all accounts together may do at once; how often a host may be asked
+    proofs                        what only says that quiet accounts still are, stored for all together
     rounds, behind                how often one account's news are acted on; who is behind leaves room for others
     accounts_store                the SQL of the actor and its node
     service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller

@@ -219,6 +219,27 @@ async def set_caught_up(conn: Conn, proofs: Sequence[Proof], locked: Locked = Lo
     return [first.get(proof.account_id, Left.OUT if locked is Locked.SKIP else False) for proof in proofs]
 
 
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """An account is as it was when it was last up to date."""
+
+    account_id: UUID
+    fresh: float
+    """Seconds for which the server's last word counts as proof of life."""
+
+
+_RENEWED = _Writing(
+    {"fresh": "float8"},
+    "last_synced_at = now(), last_contact_at = now(),"
+    " proof_until = greatest(a.proof_until, now() + make_interval(secs => g.fresh))",
+)
+
+
+async def set_renewed(conn: Conn, renewed: Sequence[Renewed], locked: Locked = Locked.WAIT) -> None:
+    """Enter proofs that say nothing else than the last one."""
+    await _RENEWED.run(conn, [(each.account_id, each.fresh) for each in renewed], locked)
+
+
 async def rewrap(conn: Conn, account_id: UUID, former: bytes, data_key: bytes) -> None:
     """Store an account's data key under the current key of the ring, unless the credentials changed meanwhile."""
     await conn.execute(

@@ -30,6 +30,7 @@ from . import accounts_store
 from .accounts_store import AccountRow, Proof, Step, Trouble
 from .commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged, SyncEnded, SyncNow
 from .judging import INTERNAL_ERROR
+from .proofs import Proofs
 from .states import Event, State, next_state
 
 log = structlog.get_logger(__name__)
@@ -43,10 +44,6 @@ TELL_AFTER: Final = 1.0
 TELL_PROVED_AFTER: Final = 10.0
 """Likewise while the row says that the account is up to date and its proof is fresh, which stays true when a node has
 restarted and connects again; the status follows by itself when the proof is over."""
-
-RENEW_TOGETHER: Final = 2.0
-"""Seconds of Trio's clock at whose multiples proofs are stored that only renew the last one: so those of all accounts
-share a transaction.  A proof outlives its renewal by 90 s (`sync.PROOF_MARGIN`)."""
 
 
 class SyncControl(Protocol):
@@ -63,14 +60,15 @@ class AccountActor:
     """One account's state and mailbox, for one life of its tree."""
 
     __slots__ = (
-        "_control", "_logged_in", "_missed", "_new_messages", "_renew_at", "_renewed", "_store", "_stored", "_tell_at",
-        "account_id", "heard_at", "mailbox", "row", "state",
+        "_control", "_logged_in", "_missed", "_new_messages", "_proofs", "_store", "_stored", "_tell_at", "account_id",
+        "heard_at", "mailbox", "row", "state",
     )  # fmt: skip
 
     def __init__(
-        self, store: Store, row: AccountRow, *, control: SyncControl, logged_in: Callable[[], None]
+        self, store: Store, proofs: Proofs, row: AccountRow, *, control: SyncControl, logged_in: Callable[[], None]
     ) -> None:
         self._store = store
+        self._proofs = proofs
         self._control = control
         self._logged_in = logged_in
         self.account_id: UUID = row.id
@@ -80,10 +78,6 @@ class AccountActor:
         self._new_messages = row.new_messages  # nobody else counts them while the account is ours
         self._tell_at = math.inf
         """When the state is to be stored if it is not until then, Trio's time."""
-
-        self._renew_at = math.inf
-        self._renewed: tuple[CaughtUp, float] | None = None
-        """A proof that only renews the last one, when it came and when it is to be stored, Trio's time."""
 
         self.heard_at: float | None = None
         """When its server last proved it to be up to date, Unix time."""
@@ -117,12 +111,9 @@ class AccountActor:
         if self.row.sync_pending:
             self._control.request()
         while True:
-            command = await self.mailbox.receive(min(self._tell_at, self._renew_at))
+            command = await self.mailbox.receive(self._tell_at)
             if command is not None:
                 await self._handle(command)
-            if self._renewed is not None and self._renew_at <= trio.current_time():
-                renewed, came = self._renewed
-                await self._prove(renewed, renewed.proof - (trio.current_time() - came), self.heard_at)
             if self._tell_at <= trio.current_time():
                 await self._store_progress()
             if self._missed:
@@ -167,7 +158,6 @@ class AccountActor:
 
     async def _enter(self, event: Event) -> None:
         """A step of an attempt; what the last one failed of stays readable until this one has caught up."""
-        self._renewed, self._renew_at = None, math.inf
         self.state = next_state(self.state, event)
         if self.state is self._stored:
             self._tell_at = math.inf
@@ -182,28 +172,28 @@ class AccountActor:
 
     def _is_stored(self, state: State) -> None:
         self.state = self._stored = state
-        self._tell_at = self._renew_at = math.inf
-        self._renewed = None
+        self._tell_at = math.inf
+
+    def renew(self, seconds: float) -> None:
+        """The session has proved again that nothing is new: no command, for ten thousand accounts say so all the time.
+
+        Where the row says something else, or will, it is one.
+        """
+        if self.state is self._stored is State.WATCHING and self.heard_at is not None:
+            self.heard_at = time.time()
+            self._proofs.renew(self._store.claim, seconds)
+        else:
+            self.tell(CaughtUp(0, seconds, None))
 
     async def _caught_up(self, done: CaughtUp) -> None:
-        """Store the proof; one that says nothing else than the last one waits for those of other accounts."""
-        watching = self.state is self._stored is State.WATCHING
-        if watching and not done.new_messages and done.began is None and self.heard_at is not None:
-            now = trio.current_time()
-            self._renewed, self.heard_at = (done, now), time.time()
-            if self._renew_at == math.inf:
-                self._renew_at = (now // RENEW_TOGETHER + 1) * RENEW_TOGETHER
-            return
-        await self._prove(done, done.proof, time.time())
-
-    async def _prove(self, done: CaughtUp, lasting: float, heard_at: float | None) -> None:
+        """Store the proof."""
         state = next_state(self.state, Event.CAUGHT_UP)
         total = self._new_messages + done.new_messages
-        proof = Proof(self.account_id, self.row.email, done.new_messages, total, lasting, done.began)
+        proof = Proof(self.account_id, self.row.email, done.new_messages, total, done.proof, done.began)
         if await self._store.write(accounts_store.set_caught_up, proof):
             log.info("account.synced")
         self._new_messages = total
-        self.heard_at = heard_at
+        self.heard_at = time.time()
         self._is_stored(state)
 
     async def _ended(self, ended: SyncEnded) -> None:

@@ -2,13 +2,12 @@
 
     wait for a turn ──► connect, log in ──► synchronise ──► watch ──► news: store them ──┐
                                                  ▲            ▲──────────────────────────┘
-                                                 └────────────┴── some renewals, "sync now": compare again
+                                                 └────────────┴── "sync now", something is different: compare again
 
 It never retries: whatever ends the session ends the child, and its supervisor judges and paces.  Proof of life: IDLE is
-renewed before NAT devices forget the connection, and nothing rests on a push having come.  Whenever something has
-happened, and at every third renewal in any case, the folder is selected again and compared with the cursor.  Else it
-is enough that the server ends IDLE in order, counts as many messages as are stored, and is asked (NOOP) for what it may
-have failed to push: ten thousand accounts that are quiet are to cost next to nothing.
+renewed before NAT devices forget the connection, and nothing rests on a push having come: each renewal compares the
+folder with the cursor.  Ten thousand accounts that are quiet are to cost next to nothing, so the node's lookout renews
+them, and this task wakes up only where the comparison shows a difference.
 """
 
 from __future__ import annotations
@@ -25,9 +24,11 @@ import trio
 from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.imap.folder_record import FolderRecord, Store, Tally
 from daemon.imap.folder_sync import FolderSync
+from daemon.imap.news import News
 from daemon.imap.open import open_session
 from daemon.imap.session import Session
-from daemon.network import Dialer, Endpoint
+from daemon.imap.watch import NOOP, Question
+from daemon.network import Dialer, Endpoint, Lookout
 from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 
@@ -52,12 +53,12 @@ the usual tenth they would all come within a minute, and so again and again for 
 
 
 LIGHT: Final = 2
-"""Renewals in a row without a comparison: so what neither IDLE nor NOOP tells is found within half an hour, as a client
-finds it that renews as seldom as RFC 2177 allows."""
+"""Renewals in a row without a run, where only a run compares (no mod-sequences): so what neither IDLE nor NOOP tells is
+found within half an hour, as a client finds it that renews as seldom as RFC 2177 allows."""
 
 TOGETHER: Final = 1.0
-"""Seconds of Trio's clock at whose multiples IDLE is renewed.  Twenty accounts that renew together take half the time
-of the processor that they take one by one; more of them would hold up somebody's news."""
+"""Seconds of Trio's clock at whose multiples IDLE is renewed: twenty accounts that renew together take half the time of
+the processor that they take one by one, and more of them would hold up somebody's news."""
 
 TOGETHER_FROM: Final = 20.0
 """Seconds of a period from which that is so: of a shorter one it would be too large a part."""
@@ -89,8 +90,8 @@ class SyncChild:
     """Runs one account's session; `request` makes it compare again now."""
 
     __slots__ = (
-        "_config", "_dialer", "_failed", "_mailbox", "_pacing", "_probation", "_requested", "_rounds", "_session",
-        "_store", "_synced", "_tell", "_wake",
+        "_config", "_dialer", "_failed", "_lookout", "_mailbox", "_pacing", "_probation", "_renew", "_requested",
+        "_rounds", "_session", "_store", "_synced", "_tell", "_wake",
     )  # fmt: skip
 
     def __init__(
@@ -99,16 +100,21 @@ class SyncChild:
         mailbox: Callable[[], Mailbox],
         store: Store,
         dialer: Dialer,
+        lookout: Lookout,
         pacing: Pacing,
         config: SyncConfig,
         tell: Callable[[Command], None],
+        renew: Callable[[float], None],
     ) -> None:
         self._mailbox = mailbox
         self._store = store
         self._dialer = dialer
+        self._lookout = lookout
         self._pacing = pacing
         self._config = config
         self._tell = tell
+        self._renew = renew
+        """Told, without waiting, that a proof is renewed, and for how many seconds it holds."""
         self._session: Session | None = None
         self._requested = False
         self._failed = False
@@ -182,54 +188,58 @@ class SyncChild:
             except BaseException:
                 self._requested = self._requested or requested  # not served: the next attempt is to
                 raise
-            proof = self._period(session) + PROOF_MARGIN
-            self._tell(CaughtUp(tally.new, proof, began if requested else None))
+            period = self._config.idle_renewal if session.can_idle else self._config.poll
+            self._proved(tally.new, period + PROOF_MARGIN, began if requested else None)
             if not ready:
                 ready, self._failed, self._synced, gate = True, False, True, nullcontext()
                 await self._probation.aclose()
                 task_status.started()
-            await self._watch(session, sync, proof, jitter)
+            await self._watch(session, sync, jitter)
             jitter = RENEWAL_JITTER
 
-    def _period(self, session: Session) -> float:
-        return self._config.idle_renewal if session.can_idle else self._config.poll
-
-    async def _watch(self, session: Session, sync: FolderSync, proof: float, jitter: float) -> None:
-        """Wait for news and store them, until a comparison is due or was asked for."""
-        for renewal in range(LIGHT + 1):
-            await self._listen(session, sync, proof, jitter, ask=renewal > 0)
-            if renewal == LIGHT or self._requested or not session.can_idle or not sync.unchanged():
-                return
-            self._tell(CaughtUp(0, proof, None))
-            jitter = RENEWAL_JITTER
-
-    async def _listen(self, session: Session, sync: FolderSync, proof: float, jitter: float, *, ask: bool) -> None:
-        """Likewise, until the renewal is due."""
-        period = self._period(session)
-        # Pacing, not cryptography.
-        until = trio.current_time() + period * random.uniform(1 - jitter, 1.0)  # noqa: S311
-        if period >= TOGETHER_FROM:
-            until -= until % TOGETHER
-        while not self._requested and (left := until - trio.current_time()) > 0:
-            if session.can_idle:
-                news, ask = await session.idle(left, ask=ask), False
-            else:
-                await self._sleep(left)
-                await session.noop()
-                news = session.take_news()
+    async def _watch(self, session: Session, sync: FolderSync, jitter: float) -> None:
+        """Wait for news and store them, until another run is due or was asked for."""
+        if not session.can_idle:
+            await self._poll(session, sync, jitter)
+            return
+        renewals = _Renewals(sync, self._config.idle_renewal, jitter, self._renew)
+        while not (self._requested or renewals.over):
+            news = await session.watch(renewals, self._lookout)
             if news:
-                tally = Tally()
-                if (pause := self._rounds.due_in()) > 0:
-                    await self._sleep(pause)
-                    async with self._pacing.background():
-                        await sync.take(news, tally)
-                else:
-                    await sync.take(news, tally)
-                self._rounds.done(tally)
-                if session.can_idle:
-                    metrics.push_seconds.observe(trio.current_time() - session.news_at)
-                left = max(0.0, until - trio.current_time())
-                self._tell(CaughtUp(tally.new, left + proof - period, None))
+                tally = await self._take(sync, news)
+                metrics.push_seconds.observe(trio.current_time() - session.news_at)
+                self._heard(tally, renewals.due_at)
+
+    async def _poll(self, session: Session, sync: FolderSync, jitter: float) -> None:
+        """Likewise, of a server that has no IDLE: ask once in a period."""
+        due_at = _next(self._config.poll, jitter)
+        while not self._requested and (left := due_at - trio.current_time()) > 0:
+            await self._sleep(left)
+            await session.noop()
+            if news := session.take_news():
+                self._heard(await self._take(sync, news), due_at)
+
+    async def _take(self, sync: FolderSync, news: News) -> Tally:
+        tally = Tally()
+        if (pause := self._rounds.due_in()) > 0:
+            await self._sleep(pause)
+            async with self._pacing.background():
+                await sync.take(news, tally)
+        else:
+            await sync.take(news, tally)
+        self._rounds.done(tally)
+        return tally
+
+    def _heard(self, tally: Tally, due_at: float) -> None:
+        """News are stored: a proof that lasts as long as the one of the renewal that is due next."""
+        self._proved(tally.new, max(0.0, due_at - trio.current_time()) + PROOF_MARGIN, None)
+
+    def _proved(self, new: int, seconds: float, began: float | None) -> None:
+        """The folder equals the server's; where that tells the actor nothing, it has no step of it."""
+        if new or began is not None:
+            self._tell(CaughtUp(new, seconds, began))
+        else:
+            self._renew(seconds)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep that `request` ends: a session without IDLE has nothing that could be interrupted."""
@@ -237,3 +247,41 @@ class SyncChild:
         with trio.move_on_after(seconds):
             await self._wake.wait()
         self._wake = None
+
+
+class _Renewals:
+    """Those of one watch (`daemon.imap.watch.Renewals`)."""
+
+    __slots__ = ("_light", "_period", "_renew", "_sync", "due_at", "over")
+
+    def __init__(self, sync: FolderSync, period: float, jitter: float, renew: Callable[[float], None]) -> None:
+        self._sync = sync
+        self._period = period
+        self._renew = renew
+        self._light = LIGHT
+        self.due_at = _next(period, jitter)
+        self.over = False
+        """Whether a run is due: from a question on, until its answer says otherwise."""
+
+    def question(self) -> Question | None:
+        """What is to be asked now."""
+        self.over = True
+        question = self._sync.question()
+        if question is NOOP:
+            self._light -= 1
+            return question if self._light >= 0 else None
+        return question
+
+    def renewed(self) -> None:
+        """Nothing is new."""
+        self.over = False
+        metrics.renewals.inc()
+        self.due_at = _next(self._period, RENEWAL_JITTER)
+        self._renew(self._period + PROOF_MARGIN)
+
+
+def _next(period: float, jitter: float) -> float:
+    """When a renewal is due whose predecessor is just over."""
+    # Pacing, not cryptography.
+    due_at = trio.current_time() + period * random.uniform(1 - jitter, 1.0)  # noqa: S311
+    return due_at - due_at % TOGETHER if period >= TOGETHER_FROM else due_at

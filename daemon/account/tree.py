@@ -22,7 +22,7 @@ import trio
 
 from daemon.errors import Disposition, Fault, FaultKind
 from daemon.imap.folder_record import Store
-from daemon.network import Dialer
+from daemon.network import Dialer, Lookout
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim, ClaimLost
 from daemon.vault import Tampered, UnknownKey, Vault
@@ -45,6 +45,7 @@ from .actor import AccountActor
 from .commands import Attempting, Command, RowChanged, SyncEnded, SyncNow
 from .judging import INTERNAL_ERROR, Judge, fault_in, lost_claim
 from .pacing import Pacing
+from .proofs import Proofs
 from .states import State
 from .sync import Mailbox, SyncChild, SyncConfig
 
@@ -70,7 +71,9 @@ class Runtime:
     """What all accounts of a node share."""
 
     database: Database
+    proofs: Proofs
     dialer: Dialer
+    lookout: Lookout
     vault: Vault
     pacing: Pacing
     sync: SyncConfig
@@ -126,9 +129,11 @@ class AccountTree:
             mailbox=self._mailbox,
             store=self._store,
             dialer=runtime.dialer,
+            lookout=runtime.lookout,
             pacing=runtime.pacing,
             config=runtime.sync,
             tell=self._tell,
+            renew=self._renew,
         )
 
     def spec(self) -> ChildSpec:
@@ -226,7 +231,7 @@ class AccountTree:
             return
         self._row = row
         await self._rewrap(row)
-        actor = AccountActor(self._store, row, control=self, logged_in=self._judge.forgive)
+        actor = AccountActor(self._store, self._runtime.proofs, row, control=self, logged_in=self._judge.forgive)
         self._actor = actor
         early, self._early = self._early, {}
         for command in early.values():
@@ -281,6 +286,10 @@ class AccountTree:
             self._actor.tell(command)
         elif isinstance(command, (SyncNow, RowChanged)):
             self._early[type(command)] = command
+
+    def _renew(self, seconds: float) -> None:
+        if self._actor is not None and not self._actor.mailbox.statistics().closed:
+            self._actor.renew(seconds)
 
     def _judge_actor(self, exc: Exception) -> Ruling:
         if lost_claim(exc):

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from daemon.account.pacing import Pacing
 from daemon.account.states import State
+from daemon.network import Lookout
 from daemon.storage.database import Database
 from daemon.telemetry.metrics import Gauge
 
 from .fleet import Fleet
 
 
-def gauges(fleet_of_node: Fleet, storage: Database, limiters: Pacing) -> Iterator[Gauge]:
+def gauges(fleet_of_node: Fleet, storage: Database, limiters: Pacing, lookout: Lookout) -> Iterator[Gauge]:
     """The gauges of this node."""
     fleet, database, pacing = fleet_of_node.statistics(), storage.statistics(), limiters.statistics()
     for state in State:
@@ -25,6 +26,7 @@ def gauges(fleet_of_node: Fleet, storage: Database, limiters: Pacing) -> Iterato
             "When the watched account heard least recently last heard its server.",
             fleet.oldest_proof,
         )
+    yield Gauge("accountsd_sessions_quiet", "IMAP sessions in IDLE that no task has to look at.", lookout.waiting)
     yield Gauge("accountsd_claims_won", "Claims won since the start.", fleet.claimed)
     yield Gauge("accountsd_claims_lost", "Accounts lost to other nodes since the start.", fleet.lost)
     yield Gauge("accountsd_accounts_connecting", "Accounts that are connecting.", pacing.connecting)

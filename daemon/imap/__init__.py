@@ -2,6 +2,7 @@
 
 wire ──► responses, parse ──► conversation ──► idling ──► session
                                                               bytes, lines, one command and its answers
+watch                                                         IDLE after IDLE, renewed without a step of its task
 lanes, allowance                                              who may parse when; how much a server may send
 selected, fetched, news, search, uidset, uidarray             what answers mean; pure and bounded
 open, authenticate, capabilities                              one deadline from the name to the login

@@ -4,7 +4,7 @@ A command that was begun and not answered leaves the conversation *dirty*: cance
 answer would be taken for the next one's.  Then only closing is left; a NO or BAD (`Refused`) is an answer like another
 and leaves it clean.
 
-Every response passes `_read`, so that capabilities, alerts and a BYE are noticed whatever was going on; what the
+Every response passes `notice`, so that capabilities, alerts and a BYE are noticed whatever was going on; what the
 command in progress does not take goes to the news.
 """
 
@@ -219,6 +219,11 @@ class Conversation:
         text = len(response.text)
         if self.meter.note(text, response.size - text):
             await self.meter.pause()
+        self.notice(response)
+        return response
+
+    def notice(self, response: Response) -> None:
+        """See what a response says of the connection itself; a BYE raises its fault."""
         kind = response.kind
         if kind in _STATUS:
             if response.text.startswith(b"["):
@@ -228,7 +233,6 @@ class Conversation:
         elif kind == b"BYE" and response.tag == b"*" and not self._leaving:
             log.debug("imap.bye", text=telling(response.text.decode("utf-8", "replace")))
             raise bye(response.text, self.phase)
-        return response
 
     def check(self, name: bytes, response: Response) -> Response:
         """*response*, a tagged one, if it is OK; raises Refused (NO, BAD) or Fault(PROTOCOL)."""

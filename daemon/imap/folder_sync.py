@@ -24,6 +24,7 @@ from .folder_record import Tally
 from .plan import Cursor, Method, Plan, Step, best_method, needs_brake, plan_sync, rung_below
 from .selected import Known, SelectedFolder
 from .uidarray import between
+from .watch import NOOP, Question
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +49,7 @@ class FolderSync(FolderChanges):
         folder = self.record.folder
         cursor = folder.cursor
         method = best_method(self.session.enabled, self.session.capabilities, folder.demoted)
-        known = None
-        if method is Method.QRESYNC and cursor is not None and cursor.highestmodseq is not None:
-            known = Known(cursor.uidvalidity, cursor.highestmodseq)
+        known = self._known(method)
         selected = await self.session.select(folder.name, known)
         if not selected.uidvalidity:
             raise Fault(FaultKind.PROTOCOL, f"The mail server gives the folder {folder.name} no UIDVALIDITY.")
@@ -128,10 +127,40 @@ class FolderSync(FolderChanges):
             reason = f"{plan.method.value} left the folder different from the server"
             await self.record.demote(rung_below(plan.method), reason)
 
-    def unchanged(self) -> bool:
-        """Whether nothing was heard since the last comparison, which left nothing to do, and the counts agree."""
+    # -- renewals ------------------------------------------------------------------------------------------------------
+
+    def question(self) -> Question | None:
+        """What to ask, when IDLE is renewed, to know that nothing is new; None when only another run tells.
+
+        Where mod-sequences tell all changes, it is what a run begins with, and its answer is to say what the last run
+        has left: then another run would do nothing.  Elsewhere it is NOOP, which does not prove that much: who asks
+        takes care that a run comes from time to time.
+        """
         session, record = self.session, self.record
-        return record.cursor.complete and not session.newsbox.any and record.settled == session.newsbox.messages
+        cursor, folder = record.cursor, record.folder
+        if not cursor.complete or session.newsbox.any or record.settled != session.newsbox.messages:
+            return None
+        method = best_method(session.enabled, session.capabilities, folder.demoted)
+        if method is Method.UID_DIFF or cursor.highestmodseq is None:
+            return NOOP
+        return session.look_again(folder.name, self._known(method), self._is_settled)
+
+    def _known(self, method: Method) -> Known | None:
+        """What SELECT is to tell the differences from, where it can."""
+        cursor = self.record.folder.cursor
+        if method is not Method.QRESYNC or cursor is None or cursor.highestmodseq is None:
+            return None
+        return Known(cursor.uidvalidity, cursor.highestmodseq)
+
+    def _is_settled(self, selected: SelectedFolder) -> bool:
+        """Whether SELECT describes the folder as the store has it, to the last number."""
+        cursor = self.record.cursor
+        there = (selected.uidvalidity, selected.highestmodseq, selected.exists)
+        return (
+            there == (cursor.uidvalidity, cursor.highestmodseq, self.record.settled)
+            and selected.uidnext in (None, cursor.uidnext)
+            and not (selected.changed or selected.vanished or selected.overflowed)
+        )
 
     # -- beginning -----------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,7 @@
-"""IDLE (RFC 2177): waiting until the server has news.
-
-    ─[NOOP]─► IDLE ──► + ──► news, `interrupt` or the time is over ──► DONE ──► OK ──► all the news
+"""A session that waits for news in IDLE (RFC 2177).
 
 A push is a hint.  What counts is what the server said by the end of it, so an IDLE always ends properly and gives all
-the news, and whoever called compares the folder with its cursor from time to time.
+the news, and whoever called compares the folder with its cursor from time to time (`Renewals`).
 """
 
 from __future__ import annotations
@@ -12,93 +10,93 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from daemon.errors import Fault, FaultKind
-
 from .conversation import Conversation
+from .watch import Stage, Watch
 
 if TYPE_CHECKING:
+    from daemon.network import Lookout
+
     from .news import News
-    from .responses import Response
+    from .watch import Renewals
     from .wire import Wire
 
 IDLE_RENEWAL: Final = 9 * 60.0
 """Seconds of one IDLE: RFC 2177 allows 29 minutes, the NAT tables between here and there often less than 10."""
 
-DONE_TIME: Final = 30.0
-"""Seconds in which DONE must be answered: it asks nothing of the server but to stop waiting."""
+
+class Once:
+    """An IDLE that is not renewed."""
+
+    __slots__ = ("due_at",)
+
+    def __init__(self, due_at: float) -> None:
+        self.due_at = due_at
+
+    def question(self) -> None:
+        """None is asked."""
+
+    def renewed(self) -> None:
+        """Never called."""
 
 
 class Idling(Conversation):
     """A conversation that can wait; for one task at a time, but for `interrupt`."""
 
-    __slots__ = ("_interrupted", "_waiting", "news_at")
+    __slots__ = ("_interrupted", "_watch", "news_at")
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
         self.news_at = 0.0
         """When the server's last word in an IDLE came, Trio's time: before it answered DONE."""
         self._interrupted = False
-        self._waiting: trio.CancelScope | None = None
+        self._watch: Watch | None = None
+        """The one in progress."""
 
     @property
     def can_idle(self) -> bool:
         """Whether the server offers IDLE (IMAP4rev2 has it built in)."""
         return bool(self.capabilities & {b"IDLE", b"IMAP4REV2"})
 
-    async def idle(self, seconds: float = IDLE_RENEWAL, *, ask: bool = False) -> News:
-        """Wait in IDLE until the server has news, `interrupt` is called, or *seconds* are over; the news.
+    async def idle(self, seconds: float = IDLE_RENEWAL, lookout: Lookout | None = None) -> News:
+        """Wait until the server has news, `interrupt` is called, or *seconds* are over; the news."""
+        return await self.watch(Once(trio.current_time() + seconds), lookout)
 
-        *ask* sends NOOP before it, in the same packet: a server that has forgotten to tell something tells it then.
-        Returns at once when there is news already, or when `interrupt` was called since the last idle.
+    async def watch(self, renewals: Renewals, lookout: Lookout | None = None) -> News:
+        """Wait in IDLE, as often renewed as *renewals* want it, until there is something to do; the news.
+
+        That is when the server has news, when `interrupt` is called, when a question is not answered as expected, and
+        when the time is over: at once when there is news already, or `interrupt` was called since the last time.
+
+        A *lookout* renews; without one, the time is over when a renewal is due.
         """
         if not self._interrupted and not self.newsbox.any:
-            noop = self.next_tag() if ask else None
-            tag = self.next_tag()
             with self.exclusive():
-                await self._idle(tag, trio.current_time() + seconds, noop)
+                self._watch = Watch(self, renewals, lookout)
+                try:
+                    await self._watched(self._watch)
+                finally:
+                    self._watch = None
         else:
             self.news_at = self.wire.heard_at
         self._interrupted = False
         return self.take_news()
 
-    async def _idle(self, tag: bytes, deadline: float, noop: bytes | None) -> None:
-        await self.wire.send((noop + b" NOOP\r\n" if noop else b"") + tag + b" IDLE\r\n")
-        while (response := await self.read()).tag != b"+":
-            if noop is not None and response.tag == noop:
-                if response.kind != b"OK":  # which it may not be, RFC 9051 section 6.1.2; IDLE is still to be answered
-                    raise Fault(FaultKind.PROTOCOL, "The mail server refused NOOP.")
-                noop = None
-                continue
-            self._heard(response, tag)
-            if response.tag == tag:
-                raise Fault(FaultKind.PROTOCOL, "The mail server ended IDLE before it began.")
-        while not self._interrupted and (not self.newsbox.any or self.wire.has_line):
-            # Only the waiting may be cut short: a response once begun is read to its end.
-            if not self.wire.has_line:  # a scope costs twice what the least response does
-                with trio.CancelScope(deadline=deadline) as self._waiting:
-                    await self.wire.wait_line()
-                if self._waiting.cancelled_caught:
+    async def _watched(self, watch: Watch) -> None:
+        await watch.begin()
+        while not (self._interrupted or watch.over):
+            if self.wire.has_line:
+                watch.hear(await self.read())
+            elif self.newsbox.any:
+                break
+            else:
+                await watch.wait()
+                if watch.stage is not Stage.IDLING:
                     break
-            self._heard(await self.read(), b"*")
-        self._waiting = None
         self.news_at = self.wire.heard_at
-        with self.wire.within(DONE_TIME):
-            await self.wire.send(b"DONE\r\n")
-            while (response := await self.read()).tag != tag:
-                self._heard(response, tag)
-        self.check(b"IDLE", response)
-
-    def _heard(self, response: Response, tag: bytes) -> None:
-        """File an untagged response; *tag* may end the command, anything else is no IMAP."""
-        if response.tag == b"*":
-            self.newsbox.file(response)  # "* OK Still here" is none, but it was heard
-        elif response.tag == tag:
-            self.check(b"IDLE", response)
-        else:
-            raise Fault(FaultKind.PROTOCOL, "The mail server answered a command that was not sent.")
+        await watch.end()
 
     def interrupt(self) -> None:
-        """Make the `idle` in progress, or else the next one, return soon.  May be called by any task."""
+        """Make the wait in progress, or else the next one, return soon.  May be called by any task."""
         self._interrupted = True
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._watch is not None:
+            self._watch.wake()

@@ -15,7 +15,7 @@ from .parse import MAX_MODSEQ, Malformed, number, response_code, values
 from .uidset import MAX_UID, parse_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .responses import Response
 
@@ -160,3 +160,19 @@ class Selecting:
         room = MAX_VANISHED - len(self.vanished)
         self.overflowed |= len(ranges) > room
         self.vanished += ranges[:room]
+
+
+class SelectQuestion:
+    """Another SELECT of the folder that is selected: whether it is still as the store has it (`watch.Question`)."""
+
+    __slots__ = ("_equal", "_selecting", "command", "take")
+
+    def __init__(self, command: bytes, selecting: Selecting, equal: Callable[[SelectedFolder], bool]) -> None:
+        self.command = command
+        self._selecting = selecting
+        self._equal = equal
+        self.take = selecting.take
+
+    def answered(self, tagged: Response) -> bool:
+        """Whether nothing is new."""
+        return self._equal(self._selecting.done(tagged, read_only=True))

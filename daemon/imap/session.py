@@ -28,7 +28,7 @@ from .lanes import LONG_ANSWER
 from .news import FolderStatus, read_status
 from .parse import MAX_MODSEQ, Malformed, values
 from .search import STRAYS, Found
-from .selected import Known, SelectedFolder, Selecting
+from .selected import Known, SelectedFolder, Selecting, SelectQuestion
 from .uidset import MAX_UID
 
 if TYPE_CHECKING:
@@ -102,15 +102,7 @@ class Session(Idling):
         before is void, so take it first.  Raises Refused when there is no such folder.
         """
         selecting = Selecting(folder)
-        arguments: list[Argument] = [encoded(folder)]
-        units = 0.0
-        if known is not None and b"QRESYNC" in self.enabled:
-            if not (0 < known.uidvalidity <= MAX_UID and 0 < known.modseq <= MAX_MODSEQ):
-                raise ValueError("no values for QRESYNC")
-            arguments.append(b"(QRESYNC (%d %d))" % (known.uidvalidity, known.modseq))
-            units = LONG_ANSWER  # the flags of all that changed; any other answer has a few lines
-        elif b"CONDSTORE" in self.capabilities and b"CONDSTORE" not in self.enabled:
-            arguments.append(b"(CONDSTORE)")
+        arguments, units = self._select_arguments(folder, known)
         self.newsbox.forget_folder()
         self.newsbox.messages = 0
         self.selected = None  # RFC 9051 section 6.3.2: a failed SELECT leaves none
@@ -120,6 +112,30 @@ class Session(Idling):
         selected = selecting.done(tagged, read_only=read_only)
         self.newsbox.messages = selected.exists
         return selected
+
+    def look_again(
+        self, folder: str, known: Known | None, equal: Callable[[SelectedFolder], bool]
+    ) -> SelectQuestion | None:
+        """The question whether *folder*, which is selected, is as it was: another SELECT, judged by *equal*.
+
+        None for a folder whose name only a literal can say.  Raises ValueError as `select` does.
+        """
+        arguments, _ = self._select_arguments(folder, known)
+        words = [word for word in arguments if isinstance(word, bytes)]
+        if len(words) < len(arguments):
+            return None
+        return SelectQuestion(b" ".join((b"EXAMINE", *words)), Selecting(folder), equal)
+
+    def _select_arguments(self, folder: str, known: Known | None) -> tuple[list[Argument], float]:
+        """Those of SELECT, and how many units its answer may have."""
+        if known is not None and b"QRESYNC" in self.enabled:
+            if not (0 < known.uidvalidity <= MAX_UID and 0 < known.modseq <= MAX_MODSEQ):
+                raise ValueError("no values for QRESYNC")
+            # The flags of all that changed; any other answer has a few lines.
+            return [encoded(folder), b"(QRESYNC (%d %d))" % (known.uidvalidity, known.modseq)], LONG_ANSWER
+        if b"CONDSTORE" in self.capabilities and b"CONDSTORE" not in self.enabled:
+            return [encoded(folder), b"(CONDSTORE)"], 0.0
+        return [encoded(folder)], 0.0
 
     async def status(self, folder: str) -> FolderStatus:
         """STATUS of a folder that is not selected: counts and the numbers of a cursor."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from daemon.errors import Fault, FaultKind
+from daemon.network import WatchedSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,30 @@ class Wire:
         if self.pending:  # a server that answers before it is asked would never let others have their turn
             await trio.lowlevel.checkpoint()
 
+    @property
+    def descriptor(self) -> int:
+        """Of the connection, for a `Lookout`; -1 for a stream that has none to be watched."""
+        return self.stream.fileno() if isinstance(self.stream, WatchedSocket) else -1
+
+    def send_now(self, data: bytes) -> None:
+        """Send a short command without waiting; raises as `send`."""
+        assert isinstance(self.stream, WatchedSocket), "whoever is watched has a descriptor"
+        with _lost_when_broken():
+            self.stream.send_now(data)
+        self.sent += len(data)
+
+    def receive_now(self) -> bool:
+        """Take in what is here, without waiting; whether there was something.  Raises LOST as `wait_line` does."""
+        assert isinstance(self.stream, WatchedSocket), "whoever is watched has a descriptor"
+        with _lost_when_broken():
+            data = self.stream.receive_now()
+        if data is None:
+            return False
+        self._heard(data)
+        self._shift()
+        self._buffer += data
+        return True
+
     def take_line(self) -> bytes | None:
         """A line that is here already, without its line end; None when there is none."""
         end = self._buffer.find(b"\n", self._start) + 1
@@ -106,6 +131,13 @@ class Wire:
         line = self._take(end)
         return line[:-2] if line.endswith(b"\r\n") else line[:-1]
 
+    def take_simple_line(self) -> bytes | None:
+        """`take_line`, but None also for one that a literal belongs to, which is left here."""
+        end = self._buffer.find(b"\n", self._start) + 1
+        if self._buffer.endswith((b"}\r\n", b"}\n"), self._start, end):
+            return None
+        return self.take_line()
+
     async def wait_line(self, patience: float = inf) -> None:
         """Until `take_line` has something to give; cancelling it loses nothing."""
         seen = self._start
@@ -113,9 +145,7 @@ class Wire:
             if self.pending > MAX_LINE:
                 raise Fault(FaultKind.PROTOCOL, f"The mail server sent a line of more than {MAX_LINE} bytes.")
             data = await self._receive(CHUNK, patience)
-            if self._start:
-                del self._buffer[: self._start]
-                self._start = 0
+            self._shift()
             seen = len(self._buffer)
             self._buffer += data
 
@@ -154,11 +184,20 @@ class Wire:
         else:
             with self.within(patience), _lost_when_broken():
                 data = await self.stream.receive_some(most)
+        self._heard(data)
+        return data
+
+    def _heard(self, data: bytes) -> None:
         if not data:
             raise Fault(FaultKind.LOST, "The mail server closed the connection.")
         self.heard_at = trio.current_time()
         self.received += len(data)
-        return data
+
+    def _shift(self) -> None:
+        """Give back the room of what was taken."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
 
     def _take(self, end: int) -> bytes:
         with memoryview(self._buffer) as view:

@@ -54,10 +54,58 @@ class ByteStream(Protocol):
         ...
 
 
-class PlainSocket:
-    """An unencrypted connection: what STARTTLS starts from."""
+class WatchedSocket:
+    """What a `Lookout` needs of a connection: to read and write without waiting, outside of any task's own steps.
+
+    For whoever has the connection to itself: nobody may be in `receive_some` or `send_all` meanwhile.
+    """
 
     __slots__ = ("_socket",)
+
+    _socket: socket.socket
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once closed."""
+        return self._socket.fileno()
+
+    def receive_now(self) -> bytes | None:
+        """What is here, of one TLS record at most; None: nothing whole; b"": the other side has ended.
+
+        Raises trio.BrokenResourceError when the connection is lost, trio.ClosedResourceError after `aclose`.
+        """
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("the stream is closed")
+        try:
+            # As much as a record may have: OpenSSL holds nothing back then, and the kernel tells of all the rest.
+            size = self._socket.recv_into(_scratch)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+        except OSError as exc:
+            raise trio.BrokenResourceError("the connection is lost") from exc
+        return bytes(_scratch[:size])
+
+    def send_now(self, data: bytes) -> None:
+        """Hand all of *data*, at most SHORT bytes, to the kernel.  Raises as `receive_now`.
+
+        A kernel that does not take so little has thousands of bytes that the other side did not acknowledge: a
+        connection on which it is not our turn to speak, and lost.
+        """
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("the stream is closed")
+        try:
+            sent = self._socket.send(data)
+        except OSError as exc:  # that it would have to wait, too
+            raise trio.BrokenResourceError("the connection is lost") from exc
+        if sent < len(data):
+            raise trio.BrokenResourceError("the other side takes nothing")
+
+
+class PlainSocket(WatchedSocket):
+    """An unencrypted connection: what STARTTLS starts from."""
+
+    __slots__ = ()
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -90,10 +138,12 @@ class PlainSocket:
         return bytes(_scratch[:size])
 
 
-class TLSSocket:
+class TLSSocket(WatchedSocket):
     """An encrypted connection whose handshake is done.  Made by `tls.handshake`."""
 
-    __slots__ = ("_socket",)
+    __slots__ = ()
+
+    _socket: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._socket = sock

@@ -61,6 +61,9 @@ push_seconds = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5),
     registry=registry,
 )
+renewals = Counter(
+    "accountsd_renewals", "Renewals of IDLE that found the folder as it was.", registry=registry
+)
 folders_demoted = Counter(
     "accountsd_folders_demoted", "Folders taken down the sync ladder by a contradiction.", ["to"], registry=registry
 )

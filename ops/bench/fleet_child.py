@@ -3,16 +3,15 @@
     python -P -m ops.bench.fleet_child < request.json
 
 Answers with `start` (seconds from nothing to all idle), `kib` (growth of the resident set for each, trimmed), `rss`
-(KiB), `cpu` (share of one core while idle), `renewing` (the same while so many `renewals` of IDLE come), `comparison`
-(processor seconds of a comparison of one account's folder, which some renewals make) and `pushes` (seconds from the
-server's line to the committed row).
+(KiB), `cpu` (share of one core while idle), `renewing` (the same while so many `renewals` of IDLE come, each of which
+compares), `comparison` (processor seconds of a whole run for one account, as its owner may ask for one) and `pushes`
+(seconds from the server's line to the committed row).
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import math
 import os
 import smtplib
 import time
@@ -25,15 +24,13 @@ from uuid import UUID
 import trio
 
 from daemon.account.pacing import Pacing
-from daemon.account.sync import SyncConfig
+from daemon.account.proofs import Proofs
+from daemon.account.sync import SyncConfig, _Renewals
 from daemon.account.tree import Runtime
 from daemon.fleet.fleet import Fleet
 from daemon.imap.folder_changes import FolderSyncConfig
-from daemon.imap.news import News
 from daemon.imap.open import open_session
-from daemon.imap.session import Session
-from daemon.imap.wire import Wire
-from daemon.network import Dialer, Endpoint, Security
+from daemon.network import Dialer, Endpoint, Lookout, Security
 from daemon.storage.database import Database
 from daemon.telemetry import logs, loop, metrics
 from daemon.telemetry.lean import set_aside
@@ -57,7 +54,7 @@ into the first measurement: what they cost is measured apart, when they come."""
 RENEWALS_AFTER: Final = 120.0
 RENEWALS_FOR: Final = 120.0
 """Seconds since the start after which the first renewals come, one after the other as ever after; and of the look at
-them, in which Dovecot says to every session once that it is still here."""
+them, in which Dovecot says to every session once that it is still here: a whole multiple of its two minutes."""
 
 FIRST_SYNCS: Final = 4
 """Accounts that fetch in bulk at once, the daemon's default; these inboxes are complete with their beginning."""
@@ -112,39 +109,29 @@ async def _settled(wanted: Wanted, before: float, began: float) -> dict[str, Any
 
 
 class _Stopwatch:
-    """Times pushes: from the moment a line of the server can be read to the moment the child has stored the news.
+    """Times pushes as the daemon does, from the moment its server's line was read to the commit of the news.
 
-    The daemon's own histogram has buckets, and counts from the answer to DONE; so `Wire.wait_line`, which IDLE waits
-    in, is watched, and the histogram's `observe`, called after the commit.  One account is one task at both.
+    The daemon's own histogram has buckets, so its `observe` is watched.
     """
 
     def __init__(self) -> None:
         self.pushes: list[float] = []
-        self._heard: dict[int, float] = {}
 
     def install(self) -> None:
-        wait_line = Wire.wait_line
-
-        async def watched(wire: Wire, patience: float = math.inf) -> None:
-            await wait_line(wire, patience)
-            if patience == math.inf:  # IDLE alone waits without an end
-                self._heard[id(trio.lowlevel.current_task())] = trio.current_time()
-
-        Wire.wait_line = watched  # type: ignore[assignment,method-assign]  # nothing else tells when the line came
-        metrics.push_seconds.observe = self._observe  # type: ignore[method-assign]  # likewise for the commit
+        metrics.push_seconds.observe = self._observe  # type: ignore[method-assign]  # nothing else tells each
 
     def _observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
         del exemplar
-        heard = self._heard.pop(id(trio.lowlevel.current_task()), None)
-        # News that came in answer to a command, not in IDLE, have the daemon's own time.
-        self.pushes.append(amount if heard is None else trio.current_time() - heard)
+        self.pushes.append(amount)
 
 
 def _runtime(wanted: Wanted, database: Database, dialer: Dialer) -> Runtime:
     starting = wanted["starting"]
     return Runtime(
         database=database,
+        proofs=Proofs(database),
         dialer=dialer,
+        lookout=Lookout(),
         vault=vault_of(bytes.fromhex(wanted["key"])),
         pacing=Pacing(starting=starting, starting_per_host=starting, first_syncs=FIRST_SYNCS),
         sync=SyncConfig(_FOLDER, RENEWAL, RENEWAL),
@@ -172,6 +159,8 @@ async def _fleet(wanted: Wanted) -> dict[str, Any]:
         await database.wait_ready()
         before, began = _trimmed_rss(), time.perf_counter()
         async with trio.open_nursery() as running:
+            await running.start(runtime.lookout.run)
+            await running.start(runtime.proofs.run)
             await running.start(fleet.run_accounts)
             await running.start(fleet.run_membership)
             await running.start(fleet.run_rounds)
@@ -201,22 +190,22 @@ def _heard(fleet: Fleet) -> int:
 
 async def _renewing(began: float) -> tuple[int, float]:
     """How many renewals came one by one, and the processor's share meanwhile."""
-    renewals, waits = 0, Session.idle
+    count, renewed = 0, _Renewals.renewed
 
-    async def counted(session: Session, seconds: float = RENEWAL, *, ask: bool = False) -> News:
-        nonlocal renewals
-        renewals += ask  # a renewal asks, when it begins to wait again
-        return await waits(session, seconds, ask=ask)
+    def counted(renewals: _Renewals) -> None:
+        nonlocal count
+        count += 1
+        renewed(renewals)
 
-    Session.idle = counted  # type: ignore[assignment,method-assign]  # nothing else tells of a renewal in vain
+    _Renewals.renewed = counted  # type: ignore[assignment,method-assign]  # nothing else tells of each
     await trio.sleep(max(0.0, RENEWALS_AFTER - (time.perf_counter() - began)))
-    renewals, cpu, wall = 0, time.process_time(), time.perf_counter()
+    count, cpu, wall = 0, time.process_time(), time.perf_counter()
     await trio.sleep(RENEWALS_FOR)
     share = (time.process_time() - cpu) / (time.perf_counter() - wall)
-    Session.idle = waits  # type: ignore[method-assign]  # as it was
-    if not renewals:
+    _Renewals.renewed = renewed  # type: ignore[method-assign]  # as it was
+    if not count:
         raise RuntimeError("no IDLE was renewed")
-    return renewals, share
+    return count, share
 
 
 async def _compare(database: Database, fleet: Fleet) -> float:

@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 import trio
 
 from daemon.account.pacing import Pacing
+from daemon.account.proofs import Proofs
 from daemon.account.sync import SyncConfig
 from daemon.account.tree import AccountTree, Runtime
 from daemon.imap.folder_changes import FolderSyncConfig
-from daemon.network import Dialer, Endpoint, NetworkPolicy, Resolver, Security
+from daemon.network import Dialer, Endpoint, Lookout, NetworkPolicy, Resolver, Security
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import Claim
@@ -56,8 +57,12 @@ def make_runtime(db: Database, authority: Authority, *ports: int, **changes: Any
     sync = SyncConfig(
         FolderSyncConfig(window=100, max_body=1 << 20), idle_renewal=changes.pop("renewal", 60.0), poll=1.0
     )
+    lookout = Lookout()
+    trio.lowlevel.spawn_system_task(lookout.run)  # until the test's loop ends
     values: dict[str, Any] = {
         "database": db,
+        "proofs": Proofs(db),
+        "lookout": lookout,
         "dialer": Dialer(policy, Resolver(), tls=authority.client_context()),
         "vault": VAULT,
         "pacing": Pacing(starting=10, starting_per_host=10, first_syncs=4),
@@ -88,11 +93,14 @@ async def add_account(db: Database, user: str, port: int, password: str, *, owne
 async def running(runtime: Runtime, claim: Claim) -> AsyncIterator[AccountTree]:
     """An account's tree for the length of the block; it is asked to end, and must."""
     tree = AccountTree(runtime, claim)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(tree.run)
-        yield tree
-        tree.request_stop()
-        nursery.cancel_scope.deadline = trio.current_time() + 20.0
+    async with trio.open_nursery() as shared:
+        await shared.start(runtime.proofs.run)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(tree.run)
+            yield tree
+            tree.request_stop()
+            nursery.cancel_scope.deadline = trio.current_time() + 20.0
+        shared.cancel_scope.cancel()
     assert not nursery.cancel_scope.cancelled_caught, "the tree did not end in its time"
 
 

@@ -38,9 +38,11 @@ async def test_hosts_that_do_not_answer_take_no_turn_from_accounts_that_recover(
                 mailbox=lambda mailbox=mailbox: mailbox,  # type: ignore[misc]  # mypy: lambda
                 store=store,
                 dialer=dialer,
+                lookout=unused,
                 pacing=pacing,
                 config=unused,
                 tell=lambda _: None,
+                renew=lambda _: None,
             )
             child._failed = True
             nursery.start_soon(child.run)

@@ -11,6 +11,7 @@ from daemon.account import accounts_store
 from daemon.account.accounts_store import Trouble
 from daemon.account.actor import AccountActor
 from daemon.account.commands import SyncEnded
+from daemon.account.proofs import Proofs
 from daemon.account.states import State
 from daemon.account.tree import AccountTree
 from daemon.errors import Fault, FaultKind
@@ -64,7 +65,7 @@ async def actor_of(db: Database, claim: Claim) -> AccountActor:
     """A new life of the account's actor."""
     row = (await db.run(lambda conn: accounts_store.load(conn, [claim.account_id])))[0]
     assert row is not None
-    return AccountActor(Store(db, claim), row, control=NoSync(), logged_in=lambda: None)
+    return AccountActor(Store(db, claim), Proofs(db), row, control=NoSync(), logged_in=lambda: None)
 
 
 async def end(actor: AccountActor, fault: Fault) -> None:

@@ -5,9 +5,14 @@ import trio
 
 from daemon.account import sync as sync_module
 from daemon.account.sync import LIGHT
+from daemon.imap import folder_sync as folder_sync_module
 from daemon.imap.folder_sync import FolderSync
-from daemon.imap.news import News
+from daemon.imap.news import NewsBox
+from daemon.imap.plan import Method
+from daemon.imap.responses import Response
 from daemon.imap.session import Session
+from daemon.imap.watch import Question, Renewals
+from daemon.network import Lookout
 from daemon.storage.database import Database
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.mail import message
@@ -19,20 +24,31 @@ from tests.stored import stored_messages
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What sessions do, in order: compare, idle, ask (and idle)."""
+    """What is done for an account, in order: run, wait, ask NOOP, ask EXAMINE, ask nothing, renewed."""
     done: list[str] = []
-    run, idle = FolderSync.run, Session.idle
+    run, watch, question, renewed = FolderSync.run, Session.watch, FolderSync.question, sync_module._Renewals.renewed
 
     async def noted_run(folder: FolderSync) -> object:
-        done.append("compare")
+        done.append("run")
         return await run(folder)
 
-    async def noted_idle(session: Session, seconds: float, *, ask: bool = False) -> News:
-        done.append("ask" if ask else "idle")
-        return await idle(session, seconds, ask=ask)
+    async def noted_watch(session: Session, renewals: Renewals, lookout: Lookout | None = None) -> object:
+        done.append("wait")
+        return await watch(session, renewals, lookout)
+
+    def noted_question(folder: FolderSync) -> Question | None:
+        asked = question(folder)
+        done.append(f"ask {asked.command.split()[0].decode() if asked is not None else 'nothing'}")
+        return asked
+
+    def noted_renewed(renewals: sync_module._Renewals) -> None:
+        done.append("renewed")
+        renewed(renewals)
 
     monkeypatch.setattr(FolderSync, "run", noted_run)
-    monkeypatch.setattr(Session, "idle", noted_idle)
+    monkeypatch.setattr(Session, "watch", noted_watch)
+    monkeypatch.setattr(FolderSync, "question", noted_question)
+    monkeypatch.setattr(sync_module._Renewals, "renewed", noted_renewed)
     return done
 
 
@@ -43,90 +59,92 @@ async def _so_many(told: list[str], count: int) -> list[str]:
     return told[:count]
 
 
-async def test_a_quiet_folder_is_compared_at_every_third_renewal(
+async def test_each_renewal_compares_and_no_task_wakes_up_for_it(
     db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, told: list[str]
 ) -> None:
     claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
-    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=0.2), claim):
-        done = await _so_many(told, 9)
-    assert done == ["compare", "idle", *["ask"] * LIGHT] * 2 + ["compare"]
+    runtime = make_runtime(db, authority, dovecot.imaps_port, renewal=0.2)
+    async with running(runtime, claim) as tree:
+        done = await _so_many(told, 10)
+        assert runtime.lookout.waiting == 1
+        assert tree.state == "watching"
+    assert done == ["run", "wait", *["ask EXAMINE", "renewed"] * 4]
 
 
-async def test_after_news_the_next_renewal_compares(
-    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, told: list[str]
+async def test_without_mod_sequences_every_third_renewal_is_a_run(
+    db: Database,
+    authority: Authority,
+    dovecot: Dovecot,
+    mail_user: MailUser,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(folder_sync_module, "best_method", lambda *_: Method.UID_DIFF)
+    claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
+    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=0.2), claim):
+        done = await _so_many(told, 14)
+    assert done == ["run", "wait", *["ask NOOP", "renewed"] * LIGHT, "ask NOOP"] * 2
+
+
+async def test_after_news_the_next_renewal_is_a_run(
+    db: Database,
+    authority: Authority,
+    dovecot: Dovecot,
+    mail_user: MailUser,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sync_module, "FIRST_JITTER", 0.0)
     claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
     async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=2.0), claim):
         await in_state(db, claim.account_id, "watching")
         await trio.to_thread.run_sync(dovecot.deliver, mail_user.name, message("news"))
         await until(lambda: stored_messages(db, claim.account_id))
-        done = await _so_many(told, 5)
-    assert done[:4] == ["compare", "idle", "idle", "compare"]
+        done = await _so_many(told, 8)
+    assert done == ["run", "wait", "wait", "ask nothing", "run", "wait", "ask EXAMINE", "renewed"]
 
 
 async def test_a_count_that_differs_is_looked_into(
-    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, told: list[str]
+    db: Database,
+    authority: Authority,
+    dovecot: Dovecot,
+    mail_user: MailUser,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However it came about."""
+    monkeypatch.setattr(sync_module, "FIRST_JITTER", 0.0)
     claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
     async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=1.0), claim) as tree:
         await in_state(db, claim.account_id, "watching")
         session = tree._sync._session
         assert session is not None
         session.newsbox.messages += 1
-        done = await _so_many(told, 3)
-    assert done == ["compare", "idle", "compare"]
-
-
-async def test_a_renewal_asks_for_what_no_push_told(
-    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server whose IDLE says nothing, and does not look at the folder when it ends."""
-    claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
-    asked = 0
-
-    async def deaf(session: Session, seconds: float, *, ask: bool = False) -> News:
-        nonlocal asked
-        if ask:
-            asked += 1
-            await session.noop()
-        if not session.newsbox.any:
-            await trio.sleep(seconds)
-        return session.take_news()
-
-    compared = FolderSync.run
-    runs = 0
-
-    async def counted(folder: FolderSync) -> object:
-        nonlocal runs
-        runs += 1
-        return await compared(folder)
-
-    monkeypatch.setattr(Session, "idle", deaf)
-    monkeypatch.setattr(FolderSync, "run", counted)
-    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=1.0), claim):
-        await in_state(db, claim.account_id, "watching")
-        await trio.to_thread.run_sync(dovecot.deliver, mail_user.name, message("untold"))
-        await until(lambda: stored_messages(db, claim.account_id))
-    assert (asked, runs) == (1, 1)
+        done = await _so_many(told, 4)
+    assert done == ["run", "wait", "ask nothing", "run"]
 
 
 async def test_a_comparison_finds_what_nothing_told(
-    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
+    db: Database,
+    authority: Authority,
+    dovecot: Dovecot,
+    mail_user: MailUser,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither IDLE nor NOOP."""
+    """A server that pushes nothing."""
     claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
 
-    async def deaf(session: Session, seconds: float, *, ask: bool = False) -> News:
-        del session, ask
-        await trio.sleep(seconds)
-        return News()
+    def deaf(box: NewsBox, response: Response) -> None:
+        del box, response
 
-    monkeypatch.setattr(Session, "idle", deaf)
-    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=0.5), claim):
+    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=1.0), claim):
         await in_state(db, claim.account_id, "watching")
+        monkeypatch.setattr(NewsBox, "file", deaf)
         await trio.to_thread.run_sync(dovecot.deliver, mail_user.name, message("untold"))
         await until(lambda: stored_messages(db, claim.account_id))
+    at = told.index("ask EXAMINE")
+    assert [word for word in told[at:] if word != "renewed"][1] == "run"
 
 
 async def test_sessions_begun_together_do_not_renew_together(
@@ -147,20 +165,9 @@ async def test_sessions_begun_together_do_not_renew_together(
     assert [round(least, 3) for least, _ in shares[:3]] == [0.2, 0.9, 0.9]
 
 
-async def test_long_renewals_come_at_whole_seconds(
-    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("jitter", [sync_module.FIRST_JITTER, sync_module.RENEWAL_JITTER])
+async def test_long_renewals_come_at_whole_seconds(jitter: float) -> None:
     """Those of many accounts come together, for less of the processor."""
-    claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
-    ends: list[float] = []
-
-    async def noted(session: Session, seconds: float, *, ask: bool = False) -> News:
-        del session, ask
-        ends.append(trio.current_time() + seconds)
-        await trio.sleep_forever()
-        raise AssertionError
-
-    monkeypatch.setattr(Session, "idle", noted)
-    async with running(make_runtime(db, authority, dovecot.imaps_port, renewal=100.0), claim):
-        await in_state(db, claim.account_id, "watching")
-    assert ends[0] == pytest.approx(round(ends[0]), abs=1e-3)
+    due_at = sync_module._next(100.0, jitter)
+    assert due_at == pytest.approx(round(due_at), abs=1e-6)
+    assert 100.0 * (1 - jitter) - 1.0 <= due_at - trio.current_time() <= 100.0

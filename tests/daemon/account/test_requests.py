@@ -10,6 +10,7 @@ import trio.testing
 from daemon.account import accounts_store
 from daemon.account.actor import CAPACITY, AccountActor
 from daemon.account.commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged, SyncEnded, SyncNow
+from daemon.account.proofs import Proofs
 from daemon.errors import Fault, FaultKind
 from daemon.imap.folder_record import Store, Tally
 from daemon.imap.folder_sync import FolderSync
@@ -111,7 +112,7 @@ async def crowded_actor(db: Database, filler: Command) -> AsyncIterator[tuple[Ac
     (row,) = await db.run(lambda conn: accounts_store.load(conn, [claim.account_id]))
     assert row is not None
     control = Control()
-    actor = AccountActor(Store(db, claim), row, control=control, logged_in=lambda: None)
+    actor = AccountActor(Store(db, claim), Proofs(db), row, control=control, logged_in=lambda: None)
     for _ in range(CAPACITY):
         actor.tell(filler)
     assert actor.mailbox.statistics().queued == CAPACITY

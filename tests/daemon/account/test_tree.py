@@ -11,7 +11,7 @@ import trio
 from daemon.account import sync as sync_module
 from daemon.account import tree as tree_module
 from daemon.account.states import State
-from daemon.imap import idling as idling_module
+from daemon.imap import watch as watch_module
 from daemon.imap.folder_sync import FolderSync
 from daemon.imap.open import Timeouts, open_session
 from daemon.storage.database import Database
@@ -137,7 +137,8 @@ async def test_a_server_gone_deaf_is_found_out_by_the_renewal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link = await proxy(dovecot.imaps_port)
-    monkeypatch.setattr(idling_module, "DONE_TIME", 0.5)
+    monkeypatch.setattr(watch_module, "LATE", 0.2)
+    monkeypatch.setattr(watch_module, "DONE_TIME", 0.5)
     monkeypatch.setattr(sync_module, "open_session", partial(open_session, timeouts=Timeouts(silence=0.5)))
     claim = await add_account(db, mail_user.name, link.port, mail_user.password)
     async with running(make_runtime(db, authority, link.port, renewal=1.0), claim):

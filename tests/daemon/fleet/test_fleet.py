@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from daemon.account import actor as actor_module
+from daemon.account import proofs as proofs_module
 from daemon.account.pacing import Pacing
 from daemon.account.tree import Runtime
 from daemon.fleet import claims_store
@@ -38,6 +38,7 @@ async def fleet(runtime: Runtime, *, capacity: int = 100, ttl: float = 30.0) -> 
     migrated.set()
     made = Fleet(runtime, node=uuid4(), capacity=capacity, ttl=ttl, version="test", migrated=migrated)
     async with trio.open_nursery() as membership:
+        await membership.start(runtime.proofs.run)
         await membership.start(made.run_membership)
         async with trio.open_nursery() as accounts:
             await accounts.start(made.run_accounts)
@@ -82,7 +83,7 @@ async def test_it_runs_what_is_to_run_and_leaves_nothing_claimed(
         assert (seen.running, seen.claimed, seen.lost, dict(seen.states)) == (3, 3, 0, {"watching": 3})
         assert seen.oldest_proof is not None
         assert node.turning
-        values = {(g.name, *g.labels.values()): g.value for g in gauges(node, db, runtime.pacing)}
+        values = {(g.name, *g.labels.values()): g.value for g in gauges(node, db, runtime.pacing, runtime.lookout)}
         assert values["accountsd_accounts", "watching"] == 3
         assert values["accountsd_database_up",] == 1
         assert await one(db, "SELECT count(*) FROM claims WHERE owner = %s", node.node) == 3
@@ -306,7 +307,7 @@ async def test_proofs_that_only_renew_are_stored_together(
     mail_user: MailUser,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(actor_module, "RENEW_TOGETHER", 1.0)
+    monkeypatch.setattr(proofs_module, "EVERY", 1.0)
     await add_accounts(db, dovecot, mail_user, 10)
     async with fleet(make_runtime(db, authority, dovecot.imaps_port, renewal=0.2)):
         await until(lambda: all_watching(db, 10))
