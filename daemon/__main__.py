@@ -258,6 +258,7 @@ class Daemon:
             except RestartBudgetSpent as spent:
                 self.fatal = self.fatal or f"{spent.child_id} failed too often"
             nursery.cancel_scope.cancel()
+        self.lookout.close()
         if self.fatal is not None:
             print(f"accountsd: {self.fatal}", file=sys.stderr)  # noqa: T201 - the last word is for a person
             return FAILED

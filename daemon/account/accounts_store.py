@@ -8,6 +8,7 @@ handlers read and write, always joined with `account_access`, is in `access_stor
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -221,23 +222,26 @@ async def set_caught_up(conn: Conn, proofs: Sequence[Proof], locked: Locked = Lo
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """An account is as it was when it was last up to date."""
+    """An account was, a while ago, as it was when it was last up to date."""
 
     account_id: UUID
+    age: float
+    """Seconds since the server said so."""
     fresh: float
-    """Seconds for which the server's last word counts as proof of life."""
+    """Seconds for which its word still counts as proof of life."""
 
 
 _RENEWED = _Writing(
-    {"fresh": "float8"},
-    "last_synced_at = now(), last_contact_at = now(),"
+    {"age": "float8", "fresh": "float8"},
+    "last_synced_at = greatest(a.last_synced_at, now() - make_interval(secs => g.age)),"
+    " last_contact_at = greatest(a.last_contact_at, now() - make_interval(secs => g.age)),"
     " proof_until = greatest(a.proof_until, now() + make_interval(secs => g.fresh))",
 )
 
 
-async def set_renewed(conn: Conn, renewed: Sequence[Renewed], locked: Locked = Locked.WAIT) -> None:
-    """Enter proofs that say nothing else than the last one."""
-    await _RENEWED.run(conn, [(each.account_id, each.fresh) for each in renewed], locked)
+async def set_renewed(conn: Conn, renewed: Sequence[Renewed], locked: Locked = Locked.WAIT) -> AbstractSet[UUID]:
+    """Enter proofs that say nothing else than the last one; of which accounts they were entered."""
+    return (await _RENEWED.run(conn, [(each.account_id, each.age, each.fresh) for each in renewed], locked)).keys()
 
 
 async def rewrap(conn: Conn, account_id: UUID, former: bytes, data_key: bytes) -> None:

@@ -7,9 +7,7 @@ statement.  A proof outlives its renewal by 90 s (`sync.PROOF_MARGIN`), so it ca
 
 from __future__ import annotations
 
-import math
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,6 +19,8 @@ from . import accounts_store
 from .accounts_store import Renewed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from daemon.storage.connection import Conn
     from daemon.storage.database import Database
     from daemon.storage.fence import Claim
@@ -32,48 +32,58 @@ MOST: Final = 500
 """Proofs of one transaction, for they hold their rows until it ends: more come only after the database was away."""
 
 
+_Said = tuple[float, float]
+"""When a proof was given, and when it is over, Trio's time."""
+
+
 class Proofs:
     """Those of one node that are to be stored."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._until: dict[Claim, float] = {}
-        """Trio's time at which each is over; the last one counts."""
+        self._said: dict[Claim, _Said] = {}
+        """The last one counts."""
         self._some = trio.Event()
 
     def renew(self, claim: Claim, seconds: float) -> None:
         """The account that is claimed so is as its row says, and that holds for so many seconds from now."""
-        self._until[claim] = trio.current_time() + seconds
+        now = trio.current_time()
+        self._said[claim] = (now, now + seconds)
         self._some.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Store them until cancelled; waits while the database is away."""
         task_status.started()
         while True:
-            await self._some.wait()
-            self._some = trio.Event()
-            await trio.sleep_until(math.ceil(trio.current_time() / EVERY) * EVERY)
-            while self._until:
-                await self.store()
+            if not self._said:
+                self._some = trio.Event()
+                await self._some.wait()
+            await trio.sleep_until((trio.current_time() // EVERY + 1) * EVERY)
+            await self.store()
 
     async def store(self) -> None:
-        """Store what has come, MOST of it at most."""
-        batch = dict(islice(self._until.items(), MOST))
-        if not batch:
-            return
-        await self._database.run(partial(_store, until=batch))
-        for claim, until in batch.items():
-            if self._until.get(claim) == until:  # else it was renewed meanwhile, or taken back
-                del self._until[claim]
+        """Store what has come.
+
+        What is left out is kept for the next time, until it is over: somebody holds its row, or has taken its account.
+        """
+        come = list(self._said.items())
+        for at in range(0, len(come), MOST):
+            proofs = come[at : at + MOST]
+            done = await self._database.run(partial(_store, proofs=proofs))
+            for claim, said in proofs:
+                if claim in done and self._said[claim] == said:  # else it was renewed meanwhile
+                    del self._said[claim]
 
 
-async def _store(conn: Conn, until: dict[Claim, float]) -> None:
-    """Store those whose accounts are still ours, and whose row is not locked.
-
-    Whoever holds a row writes a newer proof, or that there is trouble.
-    """
+async def _store(conn: Conn, proofs: Sequence[tuple[Claim, _Said]]) -> set[Claim]:
+    """Store those that hold still, of accounts that are still ours; those that are stored, or over."""
     now = conn.begun_at
-    held = await fence_all(conn, list(until))
-    renewed = [Renewed(claim.account_id, until[claim] - now) for claim in held if until[claim] > now]
-    if renewed:
-        await accounts_store.set_renewed(conn, renewed, Locked.SKIP)
+    held = await fence_all(conn, [claim for claim, _ in proofs])
+    over = {claim for claim, (_, until) in proofs if until <= now}
+    renewed = [
+        Renewed(claim.account_id, now - said_at, until - now)
+        for claim, (said_at, until) in proofs
+        if claim in held and claim not in over
+    ]
+    written = await accounts_store.set_renewed(conn, renewed, Locked.SKIP) if renewed else ()
+    return over | {claim for claim in held if claim.account_id in written}

@@ -189,8 +189,10 @@ class SyncChild:
                 self._requested = self._requested or requested  # not served: the next attempt is to
                 raise
             period = self._config.idle_renewal if session.can_idle else self._config.poll
-            self._proved(tally.new, period + PROOF_MARGIN, began if requested else None)
-            if not ready:
+            if ready:
+                self._proved(tally.new, period + PROOF_MARGIN, began if requested else None)
+            else:  # always told: the actor may have the end of the last session still before it
+                self._tell(CaughtUp(tally.new, period + PROOF_MARGIN, began if requested else None))
                 ready, self._failed, self._synced, gate = True, False, True, nullcontext()
                 await self._probation.aclose()
                 task_status.started()
@@ -203,9 +205,9 @@ class SyncChild:
             await self._poll(session, sync, jitter)
             return
         renewals = _Renewals(sync, self._config.idle_renewal, jitter, self._renew)
-        while not (self._requested or renewals.over):
+        while not (self._requested or renewals.over or trio.current_time() >= renewals.due_at):
             news = await session.watch(renewals, self._lookout)
-            if news:
+            if news and not renewals.over:  # else a run is told all of them again
                 tally = await self._take(sync, news)
                 metrics.push_seconds.observe(trio.current_time() - session.news_at)
                 self._heard(tally, renewals.due_at)

@@ -84,14 +84,14 @@ class Idling(Conversation):
     async def _watched(self, watch: Watch) -> None:
         await watch.begin()
         while not (self._interrupted or watch.over):
-            if self.wire.has_line:
+            if watch.stage is Stage.IDLING and self.wire.has_line:
                 watch.hear(await self.read())
             elif self.newsbox.any:
                 break
-            else:
+            elif watch.stage is Stage.IDLING:
                 await watch.wait()
-                if watch.stage is not Stage.IDLING:
-                    break
+            else:
+                await watch.resume()
         self.news_at = self.wire.heard_at
         await watch.end()
 

@@ -17,6 +17,8 @@ import trio
 
 from daemon.errors import Fault, FaultKind
 
+from .conversation import ANSWER_TIME
+from .faults import Refused
 from .lanes import LONG_ANSWER
 from .responses import split_response
 
@@ -27,13 +29,8 @@ if TYPE_CHECKING:
     from .responses import Response
 
 DONE_TIME: Final = 30.0
-"""Seconds in which DONE and IDLE must be answered: they ask nothing of the server but to stop and begin to wait."""
-
-ANSWER_TIME: Final = 600.0
-"""Seconds in which a question must be: Dovecot may index a large folder first."""
-
-LATE: Final = 5.0
-"""Seconds of a renewal after which the task waits for what is missing, in its own time: most take no tenth of one."""
+"""Seconds in which DONE and IDLE must be answered: they ask nothing of the server but to stop and begin to wait.  A
+renewal that has not ended after as long is the task's to wait for, in its own time."""
 
 QUIET: Final = 1.0
 """Seconds between two words of a server that is left to the lookout while it idles: Dovecot says that it is still there
@@ -44,6 +41,10 @@ READS: Final = 64
 
 SIMPLE: Final = 1 << 12
 """Bytes that it reads at once: a SELECT's answer has less than one KiB, and takes 0.1 ms."""
+
+WORDS: Final = 3
+LINES: Final = 32
+"""Lines that it reads at once, while the server idles and while it answers: nobody meters them."""
 
 
 class Question(Protocol):
@@ -141,7 +142,9 @@ class Watch:
         wire, due_at = self._session.wire, self._renewals.due_at
         if self._lookout is not None and wire.descriptor >= 0 and wire.pending <= SIMPLE:
             # The task's last read may have left the rest of a TLS record in OpenSSL, where no epoll sees it.
-            if not wire.receive_now():
+            if wire.receive_now():
+                await trio.lowlevel.checkpoint()
+            else:
                 await self._lookout.wait(wire.descriptor, self, due_at)
             return
         with trio.CancelScope(deadline=due_at) as self._scope:
@@ -155,8 +158,30 @@ class Watch:
         elif self._lookout is not None:
             self._lookout.wake(self._session.wire.descriptor)
 
+    async def resume(self) -> None:
+        """Go on with a renewal that was too much for the lookout, as it would have."""
+        session = self._session
+        with session.wire.within(DONE_TIME):
+            await self._hear_out(Stage.ENDING)
+        if self.stage is Stage.ENDED:
+            if session.newsbox.any:
+                return
+            self._ask()
+        await self._hear_answers()
+        if not (self.over or session.newsbox.any):
+            self._renewals.renewed()
+
     async def end(self) -> None:
         """End it in order, from whatever stage it has reached."""
+        await self._hear_answers()
+        with self._session.wire.within(DONE_TIME):
+            if self.stage is Stage.IDLING:
+                self.stage = Stage.ENDING
+                await self._session.wire.send(b"DONE\r\n")
+            await self._hear_out(Stage.ENDING)
+
+    async def _hear_answers(self) -> None:
+        """What is still to come of a question and the IDLE behind it."""
         session = self._session
         if self.stage is Stage.ASKING:
             session.meter.expect(LONG_ANSWER)
@@ -167,10 +192,6 @@ class Watch:
                 session.meter.expect(0.0)
         with session.wire.within(DONE_TIME):
             await self._hear_out(Stage.BEGINNING)
-            if self.stage is Stage.IDLING:
-                self.stage = Stage.ENDING
-                await session.wire.send(b"DONE\r\n")
-            await self._hear_out(Stage.ENDING)
 
     async def _hear_out(self, stage: Stage) -> None:
         while self.stage is stage:
@@ -202,8 +223,10 @@ class Watch:
     def _hear_answer(self, response: Response) -> None:
         question, self._question = self._question, None
         assert question is not None, "somebody asked"
-        if response.kind != b"OK":  # IDLE is still to be answered, and whoever compares next is told why
-            raise Fault(FaultKind.PROTOCOL, f"The mail server refused {question.command.split()[0].decode('ascii')}.")
+        try:
+            self._session.check(question.command, response)
+        except Refused as exc:  # not the end of the command that is under way: IDLE is still to be answered
+            raise exc.fault() from None
         self.stage = Stage.BEGINNING
         self.over = not question.answered(response)
 
@@ -220,18 +243,20 @@ class Watch:
         crowded = wire.heard_at - spoke_at < QUIET if began is Stage.IDLING else self._reads < 0
         if crowded or wire.pending > SIMPLE:
             return True
-        while (line := wire.take_simple_line()) is not None:
+        for _ in range(WORDS if began is Stage.IDLING else LINES):
+            if (line := wire.take_simple_line()) is None:
+                break
             response = split_response([line])
             session.notice(response)
             self.hear(response)
             if self.stage is Stage.ENDED:
                 self._ask()
-        if self.over or session.newsbox.any or wire.has_line:
+        if self.over or session.newsbox.any:
             return True
         if self.stage is Stage.IDLING and began is not Stage.IDLING:
             self._renewals.renewed()
             self._again_at(self._renewals.due_at)
-        return False
+        return wire.has_line
 
     def due(self) -> bool:
         """Renew; whether the task has to go on: the watch is over, or an answer late."""
@@ -243,7 +268,7 @@ class Watch:
             self._session.wire.send_now(b"DONE\r\n")
             self.stage = Stage.ENDING
             self._reads = READS
-            self._again_at(trio.current_time() + LATE)
+            self._again_at(trio.current_time() + DONE_TIME)
         return self.over
 
     def _ask(self) -> None:

@@ -1,5 +1,6 @@
 """Proofs that only renew the last one: stored together, for whom the account still is, and never backwards."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -92,10 +93,11 @@ async def test_what_does_not_hold_any_more_is_not_written(db: Database, change: 
     await proofs.store()
     assert await _proof(db, claim) == before
     assert await one(db, "SELECT proof_until > now() + interval '590 s' FROM accounts WHERE id = %s", other.account_id)
-    await proofs.store()  # nothing is left of either
+    await proofs.store()
+    assert await _proof(db, claim) == before, "however often it is tried"
 
 
-async def test_a_row_that_somebody_holds_keeps_nobody_waiting(db: Database) -> None:
+async def test_a_row_that_somebody_holds_keeps_nobody_waiting_and_is_not_forgotten(db: Database) -> None:
     claim, other = await _account(db), await _account(db, 1)
     before = await _proof(db, claim)
     proofs = Proofs(db)
@@ -110,22 +112,66 @@ async def test_a_row_that_somebody_holds_keeps_nobody_waiting(db: Database) -> N
     await db.run(hold)
     assert await _proof(db, claim) == before
     assert await one(db, "SELECT proof_until > now() + interval '590 s' FROM accounts WHERE id = %s", other.account_id)
+    await proofs.store()
+    assert await one(db, "SELECT proof_until > now() + interval '590 s' FROM accounts WHERE id = %s", claim.account_id)
+
+
+async def test_one_that_waited_says_when_it_was_given(db: Database) -> None:
+    """The database was away meanwhile."""
+    claim = await _account(db)
+    await execute(db, "UPDATE accounts SET last_synced_at = NULL, last_contact_at = NULL")
+    proofs = Proofs(db)
+    proofs.renew(claim, 600.0)
+    [(said_at, until)] = proofs._said.values()
+    proofs._said[claim] = (said_at - 300.0, until - 300.0)
+    await proofs.store()
+    assert await one(
+        db,
+        "SELECT abs(extract(epoch FROM now() - last_synced_at) - 300) < 5 AND last_contact_at = last_synced_at"
+        " AND abs(extract(epoch FROM proof_until - now()) - 300) < 5 FROM accounts",
+    )
+
+
+async def test_what_a_task_left_the_next_one_stores(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor starts it again after a fault, and nothing new comes for minutes."""
+    monkeypatch.setattr(proofs_module, "EVERY", 0.05)
+    claim = await _account(db)
+    proofs = Proofs(db)
+    store = proofs_module._store
+
+    async def fails(conn: Conn, proofs: object) -> set[Claim]:
+        del conn, proofs
+        raise RuntimeError("a bug")
+
+    proofs.renew(claim, 600.0)
+    monkeypatch.setattr(proofs_module, "_store", fails)
+    with pytest.raises(RuntimeError):
+        await proofs.run()
+    monkeypatch.setattr(proofs_module, "_store", store)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proofs.run)
+        with trio.fail_after(10):
+            while proofs._said:  # noqa: ASYNC110  # nobody tells
+                await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    assert await one(db, "SELECT proof_until > now() + interval '590 s' FROM accounts")
 
 
 async def test_what_is_renewed_while_it_is_stored_is_stored_again(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await _account(db)
-    proofs = Proofs(db)
+    made = Proofs(db)
     store = proofs_module._store
 
-    async def slow(conn: Conn, until: dict[Claim, float]) -> None:
-        await store(conn, until)
-        proofs.renew(claim, 1200.0)
+    async def slow(conn: Conn, proofs: Sequence[tuple[Claim, tuple[float, float]]]) -> set[Claim]:
+        done = await store(conn, proofs)
+        made.renew(claim, 1200.0)
+        return done
 
-    proofs.renew(claim, 600.0)
+    made.renew(claim, 600.0)
     monkeypatch.setattr(proofs_module, "_store", slow)
-    await proofs.store()
+    await made.store()
     monkeypatch.undo()
-    await proofs.store()
+    await made.store()
     assert await one(db, "SELECT proof_until > now() + interval '1190 s' FROM accounts")

@@ -4,6 +4,8 @@ import pytest
 import trio
 
 from daemon.account import sync as sync_module
+from daemon.account.actor import AccountActor
+from daemon.account.commands import Command
 from daemon.account.sync import LIGHT
 from daemon.imap import folder_sync as folder_sync_module
 from daemon.imap.folder_sync import FolderSync
@@ -19,6 +21,7 @@ from ops.testservers.mail import message
 from ops.testservers.tls import Authority
 from tests.daemon.account.running import add_account, in_state, make_runtime, running, until
 from tests.fix_dovecot import MailUser
+from tests.fix_proxy import OpenProxy
 from tests.stored import stored_messages
 
 
@@ -171,3 +174,34 @@ async def test_long_renewals_come_at_whole_seconds(jitter: float) -> None:
     due_at = sync_module._next(100.0, jitter)
     assert due_at == pytest.approx(round(due_at), abs=1e-6)
     assert 100.0 * (1 - jitter) - 1.0 <= due_at - trio.current_time() <= 100.0
+
+
+async def test_what_a_session_first_proves_is_told_in_order(
+    db: Database,
+    authority: Authority,
+    dovecot: Dovecot,
+    mail_user: MailUser,
+    proxy: OpenProxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The actor may have the end of the session before it still to hear, and a state that is not true any more."""
+    told: list[str] = []
+    tell, renew = AccountActor.tell, AccountActor.renew
+
+    def noted(actor: AccountActor, command: Command) -> None:
+        told.append(type(command).__name__)
+        tell(actor, command)
+
+    def renewed(actor: AccountActor, seconds: float) -> None:
+        told.append("renewed")
+        renew(actor, seconds)
+
+    monkeypatch.setattr(AccountActor, "tell", noted)
+    monkeypatch.setattr(AccountActor, "renew", renewed)
+    link = await proxy(dovecot.imaps_port)
+    claim = await add_account(db, mail_user.name, link.port, mail_user.password)
+    async with running(make_runtime(db, authority, link.port), claim):
+        await in_state(db, claim.account_id, "watching")
+        link.cut()
+        await _so_many(told, 7)
+    assert told[:7] == ["Attempting", "LoggedIn", "CaughtUp", "SyncEnded", "Attempting", "LoggedIn", "CaughtUp"]
