@@ -137,7 +137,6 @@ async def test_a_server_gone_deaf_is_found_out_by_the_renewal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link = await proxy(dovecot.imaps_port)
-    monkeypatch.setattr(watch_module, "LATE", 0.2)
     monkeypatch.setattr(watch_module, "DONE_TIME", 0.5)
     monkeypatch.setattr(sync_module, "open_session", partial(open_session, timeouts=Timeouts(silence=0.5)))
     claim = await add_account(db, mail_user.name, link.port, mail_user.password)
