@@ -115,15 +115,14 @@ class Session(Idling):
 
     def look_again(
         self, folder: str, known: Known | None, equal: Callable[[SelectedFolder], bool]
-    ) -> SelectQuestion | None:
+    ) -> SelectQuestion:
         """The question whether *folder*, which is selected, is as it was: another SELECT, judged by *equal*.
 
-        None for a folder whose name only a literal can say.  Raises ValueError as `select` does.
+        Raises ValueError as `select` does.
         """
         arguments, _ = self._select_arguments(folder, known)
         words = [word for word in arguments if isinstance(word, bytes)]
-        if len(words) < len(arguments):
-            return None
+        assert len(words) == len(arguments), "modified UTF-7 is ASCII, so no name needs a literal"
         return SelectQuestion(b" ".join((b"EXAMINE", *words)), Selecting(folder), equal)
 
     def _select_arguments(self, folder: str, known: Known | None) -> tuple[list[Argument], float]:

@@ -5,11 +5,13 @@
         tag = await peer.expect(b"NOOP")
         await peer.say(b"* 5 EXISTS", tag + b" OK done")
 
-`scripted(script)` is its port; `talk(script)` a `Session` on a plain connection to it, for what comes after TLS.  A
-script that ends closes the connection; one that fails fails the test.
+`scripted(script)` is its port; `talk(script)` a `Session` on a plain connection to it, for what comes after TLS;
+`watched(script)` one on a socket that the `Lookout` beside it can watch.  A script that ends closes the connection; one
+that fails fails the test.
 """
 
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +21,7 @@ import trio
 
 from daemon.imap.session import Session
 from daemon.imap.wire import Wire
+from daemon.network import Lookout, PlainSocket
 
 BOUND = 30
 """Seconds for any one conversation; only a hang takes that long."""
@@ -133,3 +136,39 @@ async def talk(script: Script, capabilities: bytes = b"IMAP4REV1 IDLE ENABLE") -
             yield session
         finally:
             await session.aclose()
+
+
+@asynccontextmanager
+async def watched(
+    script: Script, capabilities: bytes = b"IMAP4REV1 IDLE ENABLE"
+) -> AsyncIterator[tuple[Session, Lookout]]:
+    """The same, on a socket of the daemon's own, and a lookout that runs."""
+    async with scripted(script) as port, looking_out() as lookout:
+        session = connected(port, capabilities)
+        try:
+            yield session, lookout
+        finally:
+            await session.aclose()
+
+
+@asynccontextmanager
+async def looking_out() -> AsyncIterator[Lookout]:
+    """A lookout that runs; in the end nothing is left in it."""
+    lookout = Lookout()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lookout.run)
+            yield lookout
+            assert lookout.waiting == 0
+            nursery.cancel_scope.cancel()
+    finally:
+        lookout.close()
+
+
+def connected(port: int, capabilities: bytes = b"IMAP4REV1 IDLE ENABLE") -> Session:
+    """A session, as if logged in, on a socket of the daemon's own."""
+    sock = socket.create_connection(("127.0.0.1", port))  # listening, so the kernel connects at once
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    session = Session(Wire(PlainSocket(sock), "localhost", patience=BOUND))
+    session.capabilities = frozenset(capabilities.split())
+    return session

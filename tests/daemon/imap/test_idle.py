@@ -1,4 +1,4 @@
-"""IDLE against a server that says what it should not, when it should not.
+"""IDLE against a server that says what it should not, when it should not.  Renewals are in `test_watch`.
 
 Each conversation is over real sockets and bounded; what is asserted is what the session makes of the lie.
 """
@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from daemon.errors import Fault, FaultKind
-from daemon.imap import idling as idling_module
+from daemon.imap import watch as watch_module
 from daemon.imap.faults import Refused
 from daemon.imap.news import FlagNews
 from tests.daemon.imap.conversations import idling, saying
@@ -79,30 +79,6 @@ async def test_garbage_in_idle_is_a_violation(line: bytes) -> None:
         assert caught.value.kind is FaultKind.PROTOCOL
 
 
-async def test_what_the_server_forgot_to_push_is_asked_for() -> None:
-    async def script(peer: Peer) -> None:
-        noop = await peer.expect(b"NOOP")
-        await peer.say(b"* 4 EXISTS", noop + b" OK done")
-        tag = await peer.expect(b"IDLE")
-        await peer.say(b"+ idling")
-        await peer.line()
-        await peer.say(tag + b" OK idled")
-        await peer.hear_out()
-
-    async with talk(script) as imap:
-        assert (await imap.idle(20, ask=True)).exists == 4
-        assert not imap.dirty
-
-
-@pytest.mark.parametrize("answer", [b"NO not now", b"BAD what"])
-async def test_a_server_that_refuses_noop_breaks_the_protocol(answer: bytes) -> None:
-    async with talk(saying(b"%tag% " + answer, to=b"NOOP")) as imap:
-        with pytest.raises(Fault) as caught:
-            await imap.idle(20, ask=True)
-        assert caught.value.kind is FaultKind.PROTOCOL
-        assert imap.dirty, "IDLE is still to be answered"
-
-
 async def test_idle_refused_leaves_a_sound_session() -> None:
     async with talk(saying(b"%tag% NO not now", to=b"IDLE")) as imap:
         with pytest.raises(Refused):
@@ -111,7 +87,7 @@ async def test_idle_refused_leaves_a_sound_session() -> None:
 
 
 async def test_done_unanswered_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idling_module, "DONE_TIME", 0.05)
+    monkeypatch.setattr(watch_module, "DONE_TIME", 0.05)
 
     async def script(peer: Peer) -> None:
         await peer.expect(b"IDLE")
