@@ -62,28 +62,30 @@ class Proofs:
             await self.store()
 
     async def store(self) -> None:
-        """Store what has come.
+        """Store what has come and holds still.
 
-        What is left out is kept for the next time, until it is over: somebody holds its row, or has taken its account.
+        What is left out is kept for the next time, until it is over: somebody holds its row, has taken its account, or
+        its owner has stopped it.
         """
-        come = list(self._said.items())
+        now = trio.current_time()
+        self._said = {claim: said for claim, said in self._said.items() if said[1] > now}
+        come = list(self._said)
         for at in range(0, len(come), MOST):
-            proofs = come[at : at + MOST]
-            done = await self._database.run(partial(_store, proofs=proofs))
+            proofs = [(claim, self._said[claim]) for claim in come[at : at + MOST]]
+            stored = await self._database.run(partial(_store, proofs=proofs))
             for claim, said in proofs:
-                if claim in done and self._said[claim] == said:  # else it was renewed meanwhile
+                if claim in stored and self._said[claim] == said:  # else it was renewed meanwhile
                     del self._said[claim]
 
 
 async def _store(conn: Conn, proofs: Sequence[tuple[Claim, _Said]]) -> set[Claim]:
-    """Store those that hold still, of accounts that are still ours; those that are stored, or over."""
+    """Store those of accounts that are still ours; gives those that are stored."""
     now = conn.begun_at
     held = await fence_all(conn, [claim for claim, _ in proofs])
-    over = {claim for claim, (_, until) in proofs if until <= now}
     renewed = [
         Renewed(claim.account_id, now - said_at, until - now)
         for claim, (said_at, until) in proofs
-        if claim in held and claim not in over
+        if claim in held
     ]
     written = await accounts_store.set_renewed(conn, renewed, Locked.SKIP) if renewed else ()
-    return over | {claim for claim in held if claim.account_id in written}
+    return {claim for claim in held if claim.account_id in written}

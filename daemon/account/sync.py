@@ -6,8 +6,8 @@
 
 It never retries: whatever ends the session ends the child, and its supervisor judges and paces.  Proof of life: IDLE is
 renewed before NAT devices forget the connection, and nothing rests on a push having come: each renewal compares the
-folder with the cursor.  Ten thousand accounts that are quiet are to cost next to nothing, so the node's lookout renews
-them, and this task wakes up only where the comparison shows a difference.
+folder with the cursor, or every third where the server has no mod-sequences.  Ten thousand accounts that are quiet are
+to cost next to nothing, so the node's lookout renews them, and this task wakes up where something is different.
 """
 
 from __future__ import annotations
@@ -205,9 +205,9 @@ class SyncChild:
             await self._poll(session, sync, jitter)
             return
         renewals = _Renewals(sync, self._config.idle_renewal, jitter, self._renew)
-        while not (self._requested or renewals.over or trio.current_time() >= renewals.due_at):
+        while not (self._requested or renewals.over):
             news = await session.watch(renewals, self._lookout)
-            if news and not renewals.over:  # else a run is told all of them again
+            if news:
                 tally = await self._take(sync, news)
                 metrics.push_seconds.observe(trio.current_time() - session.news_at)
                 self._heard(tally, renewals.due_at)
@@ -254,7 +254,7 @@ class SyncChild:
 class _Renewals:
     """Those of one watch (`daemon.imap.watch.Renewals`)."""
 
-    __slots__ = ("_light", "_period", "_renew", "_sync", "due_at", "over")
+    __slots__ = ("_light", "_period", "_renew", "_sync", "due_at")
 
     def __init__(self, sync: FolderSync, period: float, jitter: float, renew: Callable[[float], None]) -> None:
         self._sync = sync
@@ -262,12 +262,14 @@ class _Renewals:
         self._renew = renew
         self._light = LIGHT
         self.due_at = _next(period, jitter)
-        self.over = False
-        """Whether a run is due: from a question on, until its answer says otherwise."""
+
+    @property
+    def over(self) -> bool:
+        """Whether a run is due: the time has come, and no renewal has shown yet that there is nothing to do."""
+        return trio.current_time() >= self.due_at
 
     def question(self) -> Question | None:
         """What is to be asked now."""
-        self.over = True
         question = self._sync.question()
         if question is NOOP:
             self._light -= 1
@@ -276,7 +278,6 @@ class _Renewals:
 
     def renewed(self) -> None:
         """Nothing is new."""
-        self.over = False
         metrics.renewals.inc()
         self.due_at = _next(self._period, RENEWAL_JITTER)
         self._renew(self._period + PROOF_MARGIN)

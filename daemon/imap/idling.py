@@ -47,7 +47,7 @@ class Idling(Conversation):
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
         self.news_at = 0.0
-        """When the server's last word in an IDLE came, Trio's time: before it answered DONE."""
+        """When the last word of the server came for which the task was woken, Trio's time."""
         self._interrupted = False
         self._watch: Watch | None = None
         """The one in progress."""
@@ -67,7 +67,8 @@ class Idling(Conversation):
         That is when the server has news, when `interrupt` is called, when a question is not answered as expected, and
         when the time is over: at once when there is news already, or `interrupt` was called since the last time.
 
-        A *lookout* renews; without one, the time is over when a renewal is due.
+        A *lookout* renews.  Without one, and where more than it can deal with is waiting, the time is over when a
+        renewal is due.
         """
         if not self._interrupted and not self.newsbox.any:
             with self.exclusive():

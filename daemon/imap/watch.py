@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DONE_TIME: Final = 30.0
 """Seconds in which DONE and IDLE must be answered: they ask nothing of the server but to stop and begin to wait.  A
-renewal that has not ended after as long is the task's to wait for, in its own time."""
+renewal that has not ended after as long is waited for by the task, with its own limits."""
 
 QUIET: Final = 1.0
 """Seconds between two words of a server that is left to the lookout while it idles: Dovecot says that it is still there
@@ -40,7 +40,7 @@ READS: Final = 64
 """Reads of one renewal's answers by the lookout: three or four as a rule, a dozen where each line is sent by itself."""
 
 SIMPLE: Final = 1 << 12
-"""Bytes that it reads at once: a SELECT's answer has less than one KiB, and takes 0.1 ms."""
+"""Bytes with which it deals at once: a SELECT's answer has less than one KiB, and takes 0.1 ms."""
 
 WORDS: Final = 3
 LINES: Final = 32
@@ -121,7 +121,7 @@ class Watch:
         self._lookout = lookout
         self.stage = Stage.BEGINNING
         self.over = False
-        """Whether its time is over."""
+        """Whether whoever waits is to compare the folder, or to stop waiting."""
         self._idle = b""
         self._asked = b""
         """The tags of IDLE, and of the question before it."""
@@ -159,17 +159,16 @@ class Watch:
             self._lookout.wake(self._session.wire.descriptor)
 
     async def resume(self) -> None:
-        """Go on with a renewal that was too much for the lookout, as it would have."""
-        session = self._session
-        with session.wire.within(DONE_TIME):
-            await self._hear_out(Stage.ENDING)
-        if self.stage is Stage.ENDED:
-            if session.newsbox.any:
-                return
+        """Go one stage further with a renewal that was too much for the lookout."""
+        if self.stage is Stage.ENDING:
+            with self._session.wire.within(DONE_TIME):
+                await self._hear_out(Stage.ENDING)
+        elif self.stage is Stage.ENDED:
             self._ask()
-        await self._hear_answers()
-        if not (self.over or session.newsbox.any):
-            self._renewals.renewed()
+        else:
+            await self._hear_answers()
+            if not (self.over or self._session.newsbox.any):
+                self._renewals.renewed()
 
     async def end(self) -> None:
         """End it in order, from whatever stage it has reached."""
@@ -201,7 +200,7 @@ class Watch:
     def hear(self, response: Response) -> bool:
         """Take a response for what it is at this stage; whether it was part of an answer.
 
-        Raises Refused, and Fault for what is no IMAP.
+        Raises Refused for IDLE, and Fault: a refused question by its reason, and PROTOCOL for what is no IMAP.
         """
         if response.tag == b"*":
             if self._question is not None and self.stage is Stage.ASKING and self._question.take(response):
@@ -249,7 +248,7 @@ class Watch:
             response = split_response([line])
             session.notice(response)
             self.hear(response)
-            if self.stage is Stage.ENDED:
+            if self.stage is Stage.ENDED and not session.newsbox.any:
                 self._ask()
         if self.over or session.newsbox.any:
             return True

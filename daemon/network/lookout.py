@@ -76,8 +76,8 @@ class Lookout:
         """Sleep until *watcher* has seen enough of the descriptor, or raises, or somebody calls `wake`.
 
         *due_at* is Trio's time, inf for never.  Raises whatever the watcher raised; trio.ClosedResourceError for a
-        descriptor that was closed, when another connection has got its number.  Closing it wakes nobody before that, or
-        before the watcher is due: only the task that waits may close it.
+        descriptor that was closed, when another connection has got its number.  Closing the descriptor wakes nobody:
+        only the task that waits may close it.
         """
         if fd in self._entries:
             self._end(fd, trio.ClosedResourceError("the descriptor was closed by somebody else"))
