@@ -52,12 +52,42 @@ def grow(objects: int) -> list[list[int]]:
     return kept
 
 
-def test_ten_thousand_accounts_start_with_one_look_at_all_there_is(full: list[int]) -> None:
+def test_ten_thousand_accounts_start_with_few_looks_at_all_there_is(full: list[int]) -> None:
+    """What is out of sight is looked at when it has doubled; else looks are at what has come since the last."""
     lean.set_aside()
     aside = gc.get_freeze_count()
     kept = grow(1_500_000)
     assert gc.get_freeze_count() - aside > len(kept) // 2, "what is old is out of sight"
-    assert len(full) <= 1
+    assert len(full) < 2 * len(kept) / (lean.OLD_AFTER * 7_000), "a quarter more each time would be twice as many"
+    assert len(gc.get_objects(generation=2)) < lean.MUCH + lean.OLD_AFTER * 10_000
+
+
+def test_garbage_that_grew_old_is_found_before_it_is_set_aside(
+    full: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests leave cycles, and those under way at a young collection are old when they do."""
+    monkeypatch.setattr(lean, "MUCH", 0)
+    lean.set_aside()
+    knot = Knot()
+    gone = weakref.ref(knot)
+    gc.collect(1)
+    del knot
+    gc.collect(1)
+    assert gone() is not None, "it is old"
+    monkeypatch.setattr(lean, "OLD_AFTER", 0)
+    lean.tidy()
+    assert gone() is None
+
+
+def test_what_is_little_is_not_set_aside(full: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be requests that are under way, whose cycles nobody would find."""
+    lean.set_aside()
+    aside = gc.get_freeze_count()
+    monkeypatch.setattr(lean, "OLD_AFTER", 0)
+    kept = [[number] for number in range(10_000)]
+    lean.tidy()
+    assert kept
+    assert gc.get_freeze_count() == aside
 
 
 def test_young_garbage_is_found(full: list[int]) -> None:
@@ -70,6 +100,7 @@ def test_young_garbage_is_found(full: list[int]) -> None:
 
 def test_old_garbage_is_found_when_there_is_much(full: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lean, "ROOM", 1000)
+    monkeypatch.setattr(lean, "MUCH", 0)
     lean.set_aside()
     knot = Knot()
     gone = weakref.ref(knot)
@@ -119,7 +150,7 @@ async def _another(tree: AccountTree, than: Session | None) -> Session:
     """A new session, once it waits for news."""
     with trio.fail_after(20):
         while (  # noqa: ASYNC110  # nobody tells
-            (session := tree._sync._session) is than or session is None or session._waiting is None
+            (session := tree._sync._session) is than or session is None or session._watch is None
         ):
             await trio.sleep(0.01)
     return session
