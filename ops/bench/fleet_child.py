@@ -25,7 +25,7 @@ import trio
 
 from daemon.account.pacing import Pacing
 from daemon.account.proofs import Proofs
-from daemon.account.sync import SyncConfig, _Renewals
+from daemon.account.sync import SyncConfig
 from daemon.account.tree import Runtime
 from daemon.fleet.fleet import Fleet
 from daemon.imap.folder_changes import FolderSyncConfig
@@ -190,22 +190,18 @@ def _heard(fleet: Fleet) -> int:
 
 async def _renewing(began: float) -> tuple[int, float]:
     """How many renewals came one by one, and the processor's share meanwhile."""
-    count, renewed = 0, _Renewals.renewed
-
-    def counted(renewals: _Renewals) -> None:
-        nonlocal count
-        count += 1
-        renewed(renewals)
-
-    _Renewals.renewed = counted  # type: ignore[assignment,method-assign]  # nothing else tells of each
     await trio.sleep(max(0.0, RENEWALS_AFTER - (time.perf_counter() - began)))
-    count, cpu, wall = 0, time.process_time(), time.perf_counter()
+    before, cpu, wall = _renewals(), time.process_time(), time.perf_counter()
     await trio.sleep(RENEWALS_FOR)
     share = (time.process_time() - cpu) / (time.perf_counter() - wall)
-    _Renewals.renewed = renewed  # type: ignore[method-assign]  # as it was
+    count = _renewals() - before
     if not count:
         raise RuntimeError("no IDLE was renewed")
     return count, share
+
+
+def _renewals() -> int:
+    return int(metrics.registry.get_sample_value("accountsd_renewals_total") or 0)
 
 
 async def _compare(database: Database, fleet: Fleet) -> float:
