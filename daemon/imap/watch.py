@@ -189,8 +189,9 @@ class Watch:
                     await self._hear_out(Stage.ASKING)
             finally:
                 session.meter.expect(0.0)
-        with session.wire.within(DONE_TIME):
-            await self._hear_out(Stage.BEGINNING)
+        if self.stage is Stage.BEGINNING:  # at each push it is not, and a scope costs as much as a response
+            with session.wire.within(DONE_TIME):
+                await self._hear_out(Stage.BEGINNING)
 
     async def _hear_out(self, stage: Stage) -> None:
         while self.stage is stage:
