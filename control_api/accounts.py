@@ -8,8 +8,10 @@ from daemon.account.listing import Form
 from daemon.account.views import AccountView
 
 from .answers import Account, AccountDetail, Accounts, Connected, ConnectedAccount, Done, OneAccount
+from .errors import rate_headers
 from .operation import Call, Operation
 from .schemas import ConnectBody
+from .schemas_sharing import ChangeBody
 from .services import AccountsService
 
 _TAG = "Accounts"
@@ -36,21 +38,30 @@ def operations(service: AccountsService) -> Sequence[Operation]:
         return await listing.show(call.user.id)
 
     async def connect_account(call: Call) -> Connected:
-        view = await service.connect(call.user, call.body_as(ConnectBody).to_request())
+        request = call.body_as(ConnectBody).to_request()
+        call.headers.update(rate_headers(await service.count_connect(call.user, request)))
+        view = await service.connect(call.caller, request)
         return Connected(account=ConnectedAccount(id=view.id, email=view.email, sync_status=view.sync_status))
 
     async def get_account(call: Call) -> OneAccount:
         return OneAccount(account=AccountDetail.of(await service.get_account(call.user, call.ids["account_id"])))
 
+    async def change_account(call: Call) -> OneAccount:
+        account_id, body = call.ids["account_id"], call.body_as(ChangeBody)
+        if body.password is not None:
+            call.headers.update(rate_headers(await service.count_change(call.user, account_id)))
+        await service.changes.change(call.caller, account_id, body.to_request())
+        return await get_account(call)
+
     async def disconnect_account(call: Call) -> Done:
-        await service.disconnect(call.user, call.ids["account_id"])
+        await service.disconnect(call.caller, call.ids["account_id"])
         return Done()
 
     return (
         Operation("GET", _COLLECTION, "listAccounts", "List connected accounts", _TAG, list_accounts, Accounts),
         Operation(
             "POST", _COLLECTION, "connectAccount", "Connect an account", _TAG, connect_account, Connected,
-            body=ConnectBody,
+            body=ConnectBody, limited=True,
             description="Both servers are asked to accept the credentials before anything is saved; that may take up "
             "to a minute. The password is stored sealed and is never answered.",
             refusals={
@@ -65,6 +76,18 @@ def operations(service: AccountsService) -> Sequence[Operation]:
             "GET", _ITEM, "getAccount", "Look at one account", _TAG, get_account, OneAccount,
             description="With what it is doing, why, and how far each folder is.",
             refusals={404: _NOT_FOUND},
+        ),
+        Operation(
+            "PATCH", _ITEM, "changeAccount", "Change an account", _TAG, change_account, OneAccount, body=ChangeBody,
+            limited=True,
+            description="All of it or nothing. New credentials are verified at both servers before they replace the "
+            "old ones; only then a rate is counted. Admins may change all but credentials and the default.",
+            refusals={
+                400: "`validation_failed`, or the servers did not accept the credentials, as when connecting.",
+                403: "`not_allowed`: your role in the account does not allow that.",
+                404: _NOT_FOUND,
+                409: "`already_connected`: the new mailbox is; `changed_meanwhile`: the credentials were.",
+            },
         ),
         Operation(
             "DELETE", _ITEM, "disconnectAccount", "Disconnect an account", _TAG, disconnect_account, Done,

@@ -29,17 +29,19 @@ Time = Annotated[
 ]
 
 
-class _Answer(BaseModel):
+class AnswerModel(BaseModel):
+    """What all answers have in common."""
+
     model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 
-class Done(_Answer):
+class Done(AnswerModel):
     """It was done; there is nothing else to say."""
 
     success: Literal[True] = True
 
 
-class Account(_Answer):
+class Account(AnswerModel):
     """One connected account as a list shows it."""
 
     id: UUID
@@ -62,7 +64,7 @@ class Account(_Answer):
         return cls(**_listed(view))
 
 
-class Folder(_Answer):
+class Folder(AnswerModel):
     """How far one folder is."""
 
     name: str
@@ -129,21 +131,21 @@ def _listed(view: AccountView) -> dict[str, Any]:
     }
 
 
-class Accounts(_Answer):
+class Accounts(AnswerModel):
     """All accounts the caller owns or shares."""
 
     success: Literal[True] = True
     accounts: list[Account]
 
 
-class OneAccount(_Answer):
+class OneAccount(AnswerModel):
     """One account."""
 
     success: Literal[True] = True
     account: AccountDetail
 
 
-class ConnectedAccount(_Answer):
+class ConnectedAccount(AnswerModel):
     """What there is to say of an account that was just saved."""
 
     id: UUID
@@ -151,14 +153,14 @@ class ConnectedAccount(_Answer):
     sync_status: SyncStatus
 
 
-class Connected(_Answer):
+class Connected(AnswerModel):
     """The credentials were accepted and the account saved."""
 
     success: Literal[True] = True
     account: ConnectedAccount
 
 
-class SyncRunAnswer(_Answer):
+class SyncRunAnswer(AnswerModel):
     """The outcome of a request to synchronise: done now, or on its way."""
 
     success: Literal[True] = True
@@ -175,7 +177,7 @@ class SyncRunAnswer(_Answer):
         )
 
 
-class SyncState(_Answer):
+class SyncState(AnswerModel):
     """How far one account is."""
 
     id: UUID
@@ -196,34 +198,34 @@ class SyncState(_Answer):
         )
 
 
-class SyncStates(_Answer):
+class SyncStates(AnswerModel):
     """How far each account is."""
 
     success: Literal[True] = True
     accounts: list[SyncState]
 
 
-class FailureDetails(_Answer):
+class FailureDetails(AnswerModel):
     """What is wrong with a body, by field and as a whole."""
 
     field_errors: dict[str, list[str]] = Field(serialization_alias="fieldErrors")
     form_errors: list[str] = Field(serialization_alias="formErrors")
 
 
-class CurrentPlan(_Answer):
+class CurrentPlan(AnswerModel):
     """The caller's plan."""
 
     slug: str
 
 
-class Upgrade(_Answer):
+class Upgrade(AnswerModel):
     """What a larger plan would allow."""
 
     feature: str
     current_plan: CurrentPlan
 
 
-class Failure(_Answer):
+class Failure(AnswerModel):
     """Every failure, whatever its status."""
 
     success: Literal[False]

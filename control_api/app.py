@@ -15,11 +15,12 @@ from quart_trio import QuartTrio
 
 from daemon.identity import User
 from daemon.settings import Settings
+from daemon.sharing.views import Caller
 from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 
 from . import accounts as accounts_resource
-from . import docs, sync
+from . import campaigns, docs, invitations, sync
 from .cookies import session_token
 from .errors import NotAuthenticated, NotJson, RequestForged
 from .openapi import document
@@ -59,19 +60,32 @@ class ControlApi(BoundedApp):
         self._verifier = verifier
         self._origins = Origins.of(settings.auth.origins)
         self._trusted = settings.api.trusted_proxies
-        operations = (*accounts_resource.operations(accounts), *sync.operations(accounts))
+        operations = (
+            *accounts_resource.operations(accounts),
+            *invitations.operations(accounts.sharing),
+            *campaigns.operations(accounts),
+            *sync.operations(accounts),
+        )
         for operation in operations:
             self.add_url_rule(operation.rule, operation.name, self._view(operation), methods=[operation.method])
         docs.add_docs(self, json_text(document(operations, _version())))
 
     def _view(self, operation: Operation) -> Callable[..., Awaitable[Response]]:
-        async def view(**ids: UUID) -> Response:
+        async def view(**given: UUID | str) -> Response:
             user = await self._caller()
             with self.gate.caller(user.id):
                 self._check_origin()
                 body = await self._body(operation)
                 await self._accounts.remember(user)
-                answer = await operation.handle(Call(user, ids, body))
+                call = Call(
+                    Caller(user, g.client),
+                    {name: value for name, value in given.items() if isinstance(value, UUID)},
+                    {name: value for name, value in given.items() if isinstance(value, str)},
+                    body,
+                    {name: request.args[name] for name in operation.query if name in request.args},
+                )
+                g.added_headers = call.headers
+                answer = await operation.handle(call)
             return json_response(answer if isinstance(answer, bytes) else answer.model_dump_json().encode())
 
         return view
@@ -123,7 +137,8 @@ class ControlApi(BoundedApp):
 
     def answer_headers(self) -> Mapping[str, str]:
         """What every answer depends on, and whether another origin's page may read it."""
-        return {"Vary": VARY, **self._origins.cors_headers(request.headers.getlist("Origin"))}
+        added: Mapping[str, str] = g.get("added_headers", {})
+        return {"Vary": VARY, **self._origins.cors_headers(request.headers.getlist("Origin")), **added}
 
 
 def _version() -> str:

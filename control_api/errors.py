@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from daemon.account.views import (
-    AccountNotFound,
-    AlreadyConnected,
-    CampaignsActive,
-    QuotaReached,
-    VerificationFailed,
-)
+from daemon.account.changing import ChangedMeanwhile
+from daemon.account.views import AlreadyConnected, CampaignsActive, QuotaReached, VerificationFailed
 from daemon.errors import Fault, FaultKind, leaves
+from daemon.identity.rates import Allowance, RateExceeded
+from daemon.sharing.rules import (
+    MOST_PENDING,
+    AccountNotFound,
+    CannotInvite,
+    Conflict,
+    InvitationNotFound,
+    NotAllowed,
+    ShareNotFound,
+)
 
 from .claims import TokenRefused
 from .cookies import SESSION_COOKIE, DuplicateCookie
@@ -119,12 +124,25 @@ _FIXED: Final[Mapping[type[BaseException], Refusal]] = {
     HandlerTimeout: _later(503, "timed_out", "The request took too long and was given up.", BUSY_PAUSE),
     KeysUnavailable: _later(503, "not_ready", "Sessions cannot be verified at the moment; try again.", AWAY_PAUSE),
     AccountNotFound: Refusal(404, "not_found", "There is no such account."),
+    NotAllowed: Refusal(403, "not_allowed", "Your role in this account does not allow that."),
+    InvitationNotFound: Refusal(404, "not_found", "There is no such invitation."),
+    ShareNotFound: Refusal(404, "not_found", "The account is not shared with this user."),
+    ChangedMeanwhile: Refusal(
+        409, "changed_meanwhile", "The credentials were changed by somebody else meanwhile; look, and try again."
+    ),
     AlreadyConnected: Refusal(409, "already_connected", "This email address is already connected."),
     CampaignsActive: Refusal(
         403,
         "campaigns_active",
         "This is your only remaining default account, and campaigns are active: complete or move them first.",
     ),
+}
+
+_CONFLICTS: Final[Mapping[Conflict, str]] = {
+    Conflict.ONESELF: "This is your own address.",
+    Conflict.SHARED: "This person has access to the account already.",
+    Conflict.INVITED: "This person has been invited already.",
+    Conflict.TOO_MANY: f"At most {MOST_PENDING} invitations of an account may be open.",
 }
 
 _VERIFICATION_CODES: Final[Mapping[FaultKind, str]] = {
@@ -167,6 +185,10 @@ def _single(exc: BaseException) -> Refusal:
             return _quota(exc)
         case VerificationFailed():
             return _verification(exc)
+        case CannotInvite():
+            return Refusal(409, exc.conflict.value, _CONFLICTS[exc.conflict])
+        case RateExceeded():
+            return _rate(exc.allowance)
         case Fault():
             return _fault(exc)
         case InvalidBody():
@@ -182,6 +204,21 @@ def _quota(exc: QuotaReached) -> Refusal:
     sentence = f"Your plan allows {exc.limit} connected account{'' if exc.limit == 1 else 's'}."
     upgrade = {"feature": "accounts", "current_plan": {"slug": exc.plan}}
     return Refusal(403, "plan_limit_exceeded", sentence, extra={"upgrade": upgrade})
+
+
+def rate_headers(allowance: Allowance) -> dict[str, str]:
+    """How the caller stands to a rate, as headers tell it (API contract, section 0)."""
+    return {
+        "X-RateLimit-Limit": str(allowance.rate.limit),
+        "X-RateLimit-Remaining": str(allowance.remaining),
+        "X-RateLimit-Reset": str(allowance.reset_at),
+    }
+
+
+def _rate(allowance: Allowance) -> Refusal:
+    sentence = "That was tried too often; try again later."
+    refusal = _later(429, "rate_limited", sentence, allowance.retry_after or BUSY_PAUSE)
+    return replace(refusal, headers={**refusal.headers, **rate_headers(allowance)})
 
 
 def _verification(exc: VerificationFailed) -> Refusal:

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from .answers import Failure
 from .cookies import SESSION_COOKIE
-from .operation import Operation
+from .operation import MAX_WORD, Operation
 from .origins import SAFE_METHODS
 
 Json = dict[str, Any]
@@ -30,6 +30,15 @@ _WITH_BODY: Final[Mapping[int, str]] = {
     413: "`body_too_large`.",
 }
 _NOT_JSON: Final = "`unsupported_media_type`: the body is not `application/json`."
+
+_RATE_HEADERS: Final[Json] = {
+    name: {"description": meaning, "schema": {"type": "integer", "minimum": 0}}
+    for name, meaning in (
+        ("X-RateLimit-Limit", "How often it may be done in the window."),
+        ("X-RateLimit-Remaining", "How often it may be done at once."),
+        ("X-RateLimit-Reset", "When all of them may be again, Unix time."),
+    )
+}
 
 _INTRODUCTION: Final = """\
 Connects email accounts over IMAP and SMTP and keeps their inboxes synchronised.
@@ -85,14 +94,24 @@ def _operation(operation: Operation) -> Json:
     }
     if operation.description:
         described["description"] = operation.description
-    if names := re.findall(r"\{(\w+)\}", operation.path):
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-            for name in names
-        ]
+    if parameters := [*_in_path(operation), *_in_query(operation)]:
+        described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {"required": operation.body_required, "content": _content(operation.body)}
     return described
+
+
+def _in_path(operation: Operation) -> Iterable[Json]:
+    for name in re.findall(r"\{(\w+)\}", operation.path):
+        schema = {"type": "string", "minLength": 1, "maxLength": MAX_WORD}
+        if name == "account_id":
+            schema = {"type": "string", "format": "uuid"}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _in_query(operation: Operation) -> Iterable[Json]:
+    for name, meaning in operation.query.items():
+        yield {"name": name, "in": "query", "description": meaning, "schema": {"type": "integer", "minimum": 1}}
 
 
 def _responses(operation: Operation) -> Json:
@@ -102,12 +121,16 @@ def _responses(operation: Operation) -> Json:
         statuses[415] = _NOT_JSON  # also of a body that nobody asked for
         statuses[403] = f"{statuses[403]} {_FORGED}" if 403 in statuses else _FORGED
     responses: Json = {"200": {"description": _summary(operation.answer), "content": _content(operation.answer)}}
+    if operation.limited:
+        responses["200"]["headers"] = dict(_RATE_HEADERS)
     for status in sorted(statuses):
         response: Json = {"description": statuses[status], "content": _content(Failure)}
         if status in {429, 503}:
             response["headers"] = {
                 "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
             }
+        if operation.limited and status == 429:
+            response.setdefault("headers", {}).update(_RATE_HEADERS)
         responses[str(status)] = response
     return responses
 

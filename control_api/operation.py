@@ -14,8 +14,12 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from daemon.identity import User
+from daemon.sharing.views import Caller
 
 from .schemas import BodyT
+
+MAX_WORD = 255
+"""Characters of an id that is no UUID: users', invitations' and campaigns' have at most as many."""
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -24,10 +28,21 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 class Call:
     """One authenticated, validated call of an operation."""
 
-    user: User
+    caller: Caller
     ids: Mapping[str, UUID] = field(default_factory=dict)
-    """The path's parameters; all ids in paths are UUIDs."""
+    """The path's ids of accounts."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Its other parameters."""
     body: BaseModel | None = field(default=None, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+    """The query's parameters that the operation declares, as they came; the last of several."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """To be added to the answer, whatever it will be."""
+
+    @property
+    def user(self) -> User:
+        """Who calls."""
+        return self.caller.user
 
     def body_as(self, model: type[BodyT]) -> BodyT:
         """The body, as the model the operation declares."""
@@ -51,11 +66,19 @@ class Operation:
     answer: type[BaseModel]
     body: type[BaseModel] | None = None
     body_required: bool = True
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Names and meanings of parameters of the query; all are optional numbers."""
+    limited: bool = False
+    """Whether a rate is counted, and told in headers."""
     refusals: Mapping[int, str] = field(default_factory=dict)
     """When which status; those every operation shares are `openapi`'s to add."""
     description: str = ""
 
     @property
     def rule(self) -> str:
-        """The path as the router reads it: what is no UUID matches nothing, and is 404."""
-        return self.path.replace("{", "<uuid:").replace("}", ">")
+        """The path as the router reads it: an account's id that is no UUID matches nothing, and is 404.
+
+        A user's id may hold anything, a slash too (`path`); what is longer than an id may be is nobody's.
+        """
+        rule = self.path.replace("{account_id}", "<uuid:account_id>").replace("{user_id}", "<path:user_id>")
+        return rule.replace("{", f"<string(maxlength={MAX_WORD}):").replace("}", ">")

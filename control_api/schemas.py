@@ -50,7 +50,8 @@ _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*
 _MAX_LOCAL = 64  # RFC 5321 section 4.5.3.1.1
 
 
-def _wrong(message: str) -> PydanticCustomError:
+def wrong(message: str) -> PydanticCustomError:
+    """The error of a validator, with a sentence for the caller."""
     return PydanticCustomError("wrong", "{message}", {"message": message})
 
 
@@ -58,11 +59,11 @@ def _email(text: str) -> str:
     """A dot-atom at a domain (RFC 5322 section 3.4.1); the quoted and bracketed forms no mailbox in use has."""
     local, at, domain = text.rpartition("@")
     if not at or len(local) > _MAX_LOCAL or not _LOCAL_PART.fullmatch(local):
-        raise _wrong("This is not an email address.")
+        raise wrong("This is not an email address.")
     try:
         canonical_host(domain)
     except InvalidHost:
-        raise _wrong("This is not an email address: its domain is not valid.") from None
+        raise wrong("This is not an email address: its domain is not valid.") from None
     return text
 
 
@@ -70,19 +71,20 @@ def _host(text: str) -> str:
     try:
         return canonical_host(text)
     except InvalidHost as exc:
-        raise _wrong(str(exc)) from None
+        raise wrong(str(exc)) from None
 
 
-def _no_controls(text: str) -> str:
+def no_controls(text: str) -> str:
+    """*text*, if it has no place where a line could end."""
     # Cc: controls, C1 included.  Cs: lone surrogates.  Zl, Zp: line and paragraph separators.
     if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text):
-        raise _wrong("This must not hold control characters.")
+        raise wrong("This must not hold control characters.")
     return text
 
 
 def _one_line(secret: SecretStr) -> SecretStr:
     if any(char in "\0\r\n" or "\ud800" <= char <= "\udfff" for char in secret.get_secret_value()):
-        raise _wrong("This must not hold line breaks or NUL.")
+        raise wrong("This must not hold line breaks or NUL.")
     return secret
 
 
@@ -91,10 +93,10 @@ Email = Annotated[
     Field(min_length=3, max_length=MAX_EMAIL, examples=["you@example.com"]),
     AfterValidator(_email),
 ]
-Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_no_controls)]
+Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(no_controls)]
 Host = Annotated[str, Field(min_length=1, max_length=MAX_HOST, examples=["imap.example.com"]), AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Username = Annotated[str, Field(min_length=1, max_length=MAX_USERNAME), AfterValidator(_no_controls)]
+Username = Annotated[str, Field(min_length=1, max_length=MAX_USERNAME), AfterValidator(no_controls)]
 Password = Annotated[
     SecretStr,
     Field(min_length=1, max_length=MAX_PASSWORD),
@@ -105,11 +107,13 @@ Password = Annotated[
 ]
 
 
-class _Body(BaseModel):
+class BodyModel(BaseModel):
+    """What all bodies have in common."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class ConnectBody(_Body):
+class ConnectBody(BodyModel):
     """A mailbox to connect. Both servers are asked to accept the credentials before anything is saved."""
 
     email: Email
@@ -135,7 +139,7 @@ class ConnectBody(_Body):
         )
 
 
-class SyncBody(_Body):
+class SyncBody(BodyModel):
     """Which account to synchronise."""
 
     account_id: UUID | None = Field(default=None, description="The default account when omitted.")
@@ -160,6 +164,8 @@ def parse_body(model: type[BodyT], data: bytes) -> BodyT:
             if error["loc"]:  # its first part is a field of ours: unknown members are not looked at
                 sentence = plain(error["type"], error["msg"], error.get("ctx", {}))
                 fields.setdefault(str(error["loc"][0]), []).append(sentence)
+            elif error["type"] == "wrong":  # of the body as a whole
+                form.append(error["msg"])
             elif error["type"] == "json_invalid":
                 form.append("The body is not valid JSON.")  # pydantic's own message would quote from it
             else:

@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from daemon.account.changing import CampaignStatus, ChangeRequest
 from daemon.account.listing import Form
 from daemon.account.views import AccountView, ConnectRequest, SyncOverview, SyncRun
 from daemon.identity import User
+from daemon.identity.rates import Allowance
+from daemon.sharing.rules import Access
+from daemon.sharing.views import Caller, Entry, Invitation, Received, Share
 
 
 class Listing(Protocol):
@@ -23,12 +27,100 @@ class Listing(Protocol):
         ...
 
 
+class SharingApi(Protocol):
+    """Invitations, shares and the audit; `daemon.sharing.service` says what each raises."""
+
+    async def count_invitation(self, caller: Caller) -> Allowance:
+        """Count one more invitation of the caller's.
+
+        Raises:
+            RateExceeded: it is one too many.
+        """
+        ...
+
+    async def invite(self, caller: Caller, account_id: UUID, email: str, role: Access) -> Invitation:
+        """Invite an address to an account."""
+        ...
+
+    async def invitations(self, caller: Caller, account_id: UUID) -> Sequence[Invitation]:
+        """An account's open invitations."""
+        ...
+
+    async def revoke_invitation(self, caller: Caller, account_id: UUID, invitation_id: str) -> None:
+        """Take back an invitation."""
+        ...
+
+    async def shares(self, caller: Caller, account_id: UUID) -> Sequence[Share]:
+        """With whom an account is shared."""
+        ...
+
+    async def revoke_share(self, caller: Caller, account_id: UUID, user_id: str) -> None:
+        """Take back a share, or give back one's own."""
+        ...
+
+    async def received(self, caller: Caller) -> Sequence[Received]:
+        """Open invitations to the caller."""
+        ...
+
+    async def accept(self, caller: Caller, invitation_id: str) -> UUID:
+        """Accept an invitation; the account that it is to."""
+        ...
+
+    async def decline(self, caller: Caller, invitation_id: str) -> None:
+        """Decline an invitation."""
+        ...
+
+    async def audit(self, caller: Caller, account_id: UUID, before: int | None) -> Sequence[Entry]:
+        """What was done to an account."""
+        ...
+
+
+class ChangesApi(Protocol):
+    """Changes of accounts; `daemon.account.changing` says what each raises."""
+
+    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest) -> None:
+        """Change an account, all of it or nothing."""
+        ...
+
+    async def register_campaign(
+        self, caller: Caller, campaign_id: str, account_id: UUID, status: CampaignStatus
+    ) -> None:
+        """Note what a campaign does."""
+        ...
+
+
 class AccountsService(Protocol):
     """Accounts as one caller may see and change them; each method looks only at what `user` may use.
 
     All raise `daemon.errors.Fault` of kind DATABASE_AWAY when PostgreSQL does not answer, and of kind THROTTLED when
     this caller asks too often.
     """
+
+    @property
+    def sharing(self) -> SharingApi:
+        """Invitations, shares and the audit."""
+        ...
+
+    @property
+    def changes(self) -> ChangesApi:
+        """Changes of accounts."""
+        ...
+
+    async def count_connect(self, user: User, request: ConnectRequest) -> Allowance:
+        """Count one more attempt to connect a mailbox: by the caller, to its host, and with its user name there.
+
+        Raises:
+            RateExceeded: it is one too many.
+        """
+        ...
+
+    async def count_change(self, user: User, account_id: UUID) -> Allowance:
+        """Count one more attempt to change an account's credentials, as an attempt to connect.
+
+        Raises:
+            RateExceeded: it is one too many.
+        """
+        ...
 
     async def remember(self, user: User) -> None:
         """Note that this user called: an upsert, cheap when nothing changed."""
@@ -46,7 +138,7 @@ class AccountsService(Protocol):
         """
         ...
 
-    async def connect(self, user: User, request: ConnectRequest) -> AccountView:
+    async def connect(self, caller: Caller, request: ConnectRequest) -> AccountView:
         """Verify the credentials against both servers, then save the account.
 
         Raises:
@@ -56,7 +148,7 @@ class AccountsService(Protocol):
         """
         ...
 
-    async def disconnect(self, user: User, account_id: UUID) -> None:
+    async def disconnect(self, caller: Caller, account_id: UUID) -> None:
         """Stop the account for good; its mail stays.
 
         Raises:
@@ -69,11 +161,12 @@ class AccountsService(Protocol):
         """How far each of the caller's accounts is."""
         ...
 
-    async def sync_now(self, user: User, account_id: UUID | None) -> SyncRun:
+    async def sync_now(self, caller: Caller, account_id: UUID | None) -> SyncRun:
         """Ask for a synchronisation of one account, the default one when None.
 
         Raises:
             AccountNotFound: no such account, none of the caller's, or no default account.
+            NotAllowed: the caller's role does not allow it.
         """
         ...
 

@@ -20,7 +20,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
         return SyncStates(accounts=[SyncState.of(state) for state in await service.sync_overview(call.user)])
 
     async def sync_now(call: Call) -> SyncRunAnswer:
-        return SyncRunAnswer.of(await service.sync_now(call.user, call.body_as(SyncBody).account_id))
+        return SyncRunAnswer.of(await service.sync_now(call.caller, call.body_as(SyncBody).account_id))
 
     return (
         Operation("GET", _PATH, "getSync", "See how far the accounts are", _TAG, overview, SyncStates),
@@ -30,6 +30,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
             description="At most one run per account in 30 s; a repeat answers the previous result as `queued`.",
             refusals={
                 400: "`validation_failed`.",
+                403: "`not_allowed`: your role in the account does not allow that.",
                 404: "There is no such account, or it is not yours, or you have no default account.",
             },
         ),

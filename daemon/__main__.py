@@ -35,7 +35,7 @@ from control_api.operations import create_operations_app
 from control_api.server import serve_api
 from daemon.account.pacing import Pacing
 from daemon.account.proofs import Proofs
-from daemon.account.service import AccountService
+from daemon.account.service import AccountService, ConnectRates
 from daemon.account.sync import SyncConfig
 from daemon.account.tree import Runtime
 from daemon.errors import leaves
@@ -44,6 +44,7 @@ from daemon.fleet.gauges import gauges
 from daemon.fleet.node import NoNodeIdentity, node_identity
 from daemon.health import Health
 from daemon.identity import Plans
+from daemon.identity.rates import Rate
 from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.names import ForeignPackage, check_names, version
 from daemon.network import Dialer, Lookout, NetworkPolicy, Resolver, client_context
@@ -55,6 +56,7 @@ from daemon.storage.database import Database
 from daemon.storage.embedded import embedded_conninfo, run_embedded
 from daemon.storage.faults import is_storage_trouble
 from daemon.storage.migrate import SchemaError, migrate
+from daemon.storage.requests import Requests
 from daemon.telemetry import logs, loop, metrics
 from daemon.telemetry.lean import set_aside
 from daemon.telemetry.systemd import Notifier
@@ -77,6 +79,9 @@ log = structlog.get_logger(__name__)
 
 WRONG_SETTINGS: Final = 2
 FAILED: Final = 1
+
+HOUR: Final = 3600.0
+"""Seconds of a window in which attempts are counted."""
 
 HARD_LIMIT: Final = 100.0
 """Seconds from the request to stop to the end of the process whatever happens: the ladders of all children, of which
@@ -136,8 +141,19 @@ class Daemon:
             migrated=self.migrated,
         )
         plans = Plans({slug: plan.accounts for slug, plan in settings.plans.items()}, settings.auth.default_plan)
+        rates = settings.rates
         self.accounts = AccountService(
-            self.database, dialer, vault, plans, migrated=self.migrated.is_set, nudge=self.fleet.nudge
+            Requests(self.database, migrated=self.migrated.is_set),
+            dialer,
+            vault,
+            plans,
+            rates=ConnectRates(
+                user=Rate("connect.user", rates.connects, HOUR),
+                host=Rate("connect.host", rates.connects_per_host, HOUR),
+                mailbox=Rate("connect.mailbox", rates.connects_per_mailbox, HOUR),
+                invitations=Rate("invite.user", rates.invitations, 24 * HOUR),
+            ),
+            nudge=self.fleet.nudge,
         )
         self.health = Health(
             self.database, self.fleet, migrated=self.migrated.is_set, stopping=lambda: self.stopping

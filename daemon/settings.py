@@ -170,6 +170,19 @@ class PlanSettings(_Section):
     accounts: int = Field(ge=0, le=1_000_000)
 
 
+class RateSettings(_Section):
+    """How often callers may try what others feel, too."""
+
+    connects: int = Field(default=30, ge=1, le=1_000_000)
+    """Mailboxes, or new credentials of one, that a caller may try in an hour."""
+    connects_per_host: int = Field(default=600, ge=1, le=1_000_000)
+    """Those that all callers may try at one host in an hour: below what providers begin to throttle at."""
+    connects_per_mailbox: int = Field(default=10, ge=1, le=1_000_000)
+    """Those that may be tried with one user name at one host in an hour: nobody is to guess passwords through us."""
+    invitations: int = Field(default=50, ge=1, le=1_000_000)
+    """Invitations that a caller may send in a day."""
+
+
 class LogSettings(_Section):
     """The log on standard error."""
 
@@ -189,6 +202,7 @@ class Settings(_Section):
     network: NetworkSettings = NetworkSettings()
     fleet: FleetSettings = FleetSettings()
     sync: SyncSettings = SyncSettings()
+    rates: RateSettings = RateSettings()
     logs: LogSettings = LogSettings()
     plans: dict[Slug, PlanSettings] = {}
 

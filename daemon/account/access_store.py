@@ -5,7 +5,7 @@ Whoever may not see an account gets no row, so nobody can tell "not yours" from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg.rows import class_row, dict_row
 
 from daemon.network import Endpoint, Security
+from daemon.sharing.rules import Access
 from daemon.storage.connection import Conn
 
 from .states import State
@@ -286,6 +287,7 @@ class SyncRequest:
     """The last request to synchronise now, and what came of it."""
 
     account_id: UUID
+    access: Access
     requested_at: datetime | None
     served_at: datetime | None
     new_messages: int
@@ -302,11 +304,11 @@ class SyncRequest:
 
 
 _REQUEST = (
-    "SELECT a.id AS account_id, a.sync_requested_at AS requested_at, a.sync_served_at AS served_at,"
+    "SELECT a.id AS account_id, x.role AS access, a.sync_requested_at AS requested_at, a.sync_served_at AS served_at,"
     " a.sync_new_messages AS new_messages, a.last_synced_at,"
     " coalesce(a.sync_requested_at > now() - make_interval(secs => %(spacing)s), false) AS recent,"
     " a.desired = 'running' AND a.state <> 'parked' AS runnable FROM accounts a"
-    " JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s AND x.role = ANY(%(roles)s)"
+    " JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s"
     " WHERE a.desired <> 'removed'"
     " AND CASE WHEN %(id)s::uuid IS NULL THEN a.is_default AND a.owner_id = %(user)s ELSE a.id = %(id)s END"
 )
@@ -314,13 +316,13 @@ _REQUEST_LOCKED = _REQUEST + " FOR UPDATE OF a"
 
 
 async def sync_request(
-    conn: Conn, user_id: str, account_id: UUID | None, *, spacing: float, roles: Sequence[str], lock: bool
+    conn: Conn, user_id: str, account_id: UUID | None, *, spacing: float, lock: bool
 ) -> SyncRequest | None:
     """The state of the request of one account, the user's default one when none is named; None when not theirs."""
     async with conn.cursor(row_factory=class_row(SyncRequest)) as cursor:
         await cursor.execute(
             _REQUEST_LOCKED if lock else _REQUEST,
-            {"user": user_id, "id": account_id, "spacing": spacing, "roles": list(roles)},
+            {"user": user_id, "id": account_id, "spacing": spacing},
         )
         return await cursor.fetchone()
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from daemon.errors import Fault
 from daemon.network import Endpoint
+from daemon.sharing.rules import Access
 from daemon.vault.secret import Secret
 
 SyncStatus = Literal["pending", "syncing", "synced", "error"]
-Access = Literal["owner", "admin", "member"]
 
 
 class Service(StrEnum):
@@ -93,10 +93,6 @@ class SyncOverview:
     last_sync_at: datetime | None
     sync_status: Literal["idle", "syncing", "failed"]
     new_message_count: int
-
-
-class AccountNotFound(Exception):
-    """No such account, or not one the caller may use: which of the two is never told."""
 
 
 class AlreadyConnected(Exception):

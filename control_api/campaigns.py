@@ -1,0 +1,34 @@
+"""The registry of campaigns: which accounts have active ones, told by the system that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .answers import Done
+from .operation import Call, Operation
+from .schemas_sharing import CampaignBody
+from .services import AccountsService
+
+
+def operations(service: AccountsService) -> Sequence[Operation]:
+    """The operations of this resource."""
+
+    async def register(call: Call) -> Done:
+        body = call.body_as(CampaignBody)
+        await service.changes.register_campaign(
+            call.caller, call.words["campaign_id"], body.account_id, body.status
+        )
+        return Done()
+
+    return (
+        Operation(
+            "PUT", "/mail/campaign-registry/{campaign_id}", "registerCampaign", "Say what a campaign does", "Campaigns",
+            register, Done, body=CampaignBody,
+            description="While one of its owner's campaigns is active, the only remaining default account stays "
+            "connected.",
+            refusals={
+                400: "`validation_failed`.",
+                404: "There is no such account, or you have no part in it: which of the two is never told.",
+            },
+        ),
+    )

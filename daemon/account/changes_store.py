@@ -1,0 +1,114 @@
+"""The SQL of changing an account: what there is, locked, and what is set.
+
+Lock order: the owner's row where defaults move, the account, then what hangs on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from daemon.network import Endpoint, Security
+from daemon.sharing.rules import Access
+from daemon.storage.connection import Conn
+
+from .access_store import command
+
+
+@dataclass(frozen=True, slots=True)
+class Changeable:
+    """An account as a change finds it."""
+
+    access: Access
+    email: str
+    imap_host: str
+    imap_port: int
+    imap_security: str
+    smtp_host: str
+    smtp_port: int
+    smtp_security: str
+    username: str
+    credentials_version: int
+    is_default: bool
+    desired: str
+
+    @property
+    def imap(self) -> Endpoint:
+        """Where its mail is."""
+        return Endpoint(self.imap_host, self.imap_port, Security(self.imap_security))
+
+    @property
+    def smtp(self) -> Endpoint:
+        """Where it sends."""
+        return Endpoint(self.smtp_host, self.smtp_port, Security(self.smtp_security))
+
+
+_LOOK = (
+    "SELECT x.role AS access, a.email, a.imap_host, a.imap_port, a.imap_security, a.smtp_host, a.smtp_port,"
+    " a.smtp_security, a.username, a.credentials_version, a.is_default, a.desired FROM accounts a"
+    " JOIN account_access x ON x.account_id = a.id AND x.user_id = %s WHERE a.id = %s AND a.desired <> 'removed'"
+)
+_LOOK_LOCKED = _LOOK + " FOR UPDATE OF a"
+
+
+async def look(conn: Conn, user_id: str, account_id: UUID, *, lock: bool = False) -> Changeable | None:
+    """The account if the user has part in it, None if not; *lock* holds it until the transaction ends."""
+    async with conn.cursor(row_factory=class_row(Changeable)) as cursor:
+        await cursor.execute(_LOOK_LOCKED if lock else _LOOK, (user_id, account_id))
+        found = await cursor.fetchone()
+        if found is not None and lock:
+            # The join was made before the lock was waited for: the share may have been revoked meanwhile.
+            await cursor.execute(_LOOK, (user_id, account_id))
+            found = await cursor.fetchone()
+        return found
+
+
+async def set_columns(conn: Conn, account_id: UUID, columns: dict[str, object]) -> None:
+    """Set columns of an account that is locked; their names are ours."""
+    assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
+    statement = sql.SQL("UPDATE accounts SET {} WHERE id = %s").format(assignments)
+    await conn.execute(statement, [*columns.values(), account_id])
+
+
+async def set_credentials(
+    conn: Conn, account_id: UUID, imap: Endpoint, smtp: Endpoint, username: str, sealed: tuple[bytes, bytes]
+) -> None:
+    """Replace where an account is and how to log in; *sealed* is its data key and its password.
+
+    It begins anew, whatever kept it down: the state is `new`, which its actor takes from the row.
+
+    Raises:
+        psycopg.errors.UniqueViolation: the mailbox is connected already.
+    """
+    await conn.execute(
+        "UPDATE accounts SET imap_host = %s, imap_port = %s, imap_security = %s, smtp_host = %s, smtp_port = %s,"
+        " smtp_security = %s, username = %s, data_key = %s, password_sealed = %s,"
+        " credentials_version = credentials_version + 1, state = 'new', state_code = NULL, state_reason = NULL,"
+        " state_since = now(), trouble_since = NULL, retry_at = NULL, proof_until = NULL WHERE id = %s",
+        (
+            *(imap.host, imap.port, imap.security.value, smtp.host, smtp.port, smtp.security.value),
+            *(username, *sealed, account_id),
+        ),
+    )
+    await command(conn, account_id, "changed")
+
+
+async def make_default(conn: Conn, owner_id: str, account_id: UUID) -> None:
+    """Make an account its owner's default one; the owner's row is locked."""
+    await conn.execute(
+        "UPDATE accounts SET is_default = false WHERE owner_id = %s AND is_default AND id <> %s",
+        (owner_id, account_id),
+    )
+    await conn.execute("UPDATE accounts SET is_default = true WHERE id = %s AND NOT is_default", (account_id,))
+
+
+async def set_campaign(conn: Conn, user_id: str, campaign_id: str, account_id: UUID, status: str) -> None:
+    """Note what a user's campaign does, and as which account."""
+    await conn.execute(
+        "INSERT INTO campaigns (user_id, id, account_id, status) VALUES (%s, %s, %s, %s) ON CONFLICT (user_id, id)"
+        " DO UPDATE SET account_id = excluded.account_id, status = excluded.status, updated_at = now()",
+        (user_id, campaign_id, account_id, status),
+    )

@@ -1,0 +1,45 @@
+"""The SQL of rates: a deed is counted by one statement, and refused by the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daemon.storage.connection import Conn
+
+from .rates import Allowance, Rate, RateExceeded, stands
+
+_TAKE = (
+    "INSERT INTO rates AS r (name, subject, rest_at) VALUES (%(name)s, %(subject)s,"
+    " clock_timestamp() + make_interval(secs => %(share)s)) ON CONFLICT (name, subject) DO UPDATE SET"
+    " rest_at = greatest(r.rest_at, clock_timestamp()) + make_interval(secs => %(share)s)"
+    " WHERE greatest(r.rest_at, clock_timestamp()) + make_interval(secs => %(share)s)"
+    " <= clock_timestamp() + make_interval(secs => %(window)s)"
+    " RETURNING extract(epoch FROM rest_at - clock_timestamp())::float8, extract(epoch FROM clock_timestamp())::float8"
+)
+_LOOK = (
+    "SELECT extract(epoch FROM rest_at - clock_timestamp())::float8, extract(epoch FROM clock_timestamp())::float8"
+    " FROM rates WHERE name = %(name)s AND subject = %(subject)s"
+)
+
+
+async def take(conn: Conn, wanted: Sequence[tuple[Rate, bytes]]) -> list[Allowance]:
+    """Count one deed against each of several rates, and how its subject stands to each then; all of them or none.
+
+    Raises:
+        RateExceeded: it is one too many for one of them; roll the transaction back.
+    """
+    stood: dict[int, Allowance] = {}
+    # In one order everywhere, so that two transactions never wait for each other.
+    for at, (rate, subject) in sorted(enumerate(wanted), key=lambda each: (each[1][0].name, each[1][1])):
+        values = {"name": rate.name, "subject": subject, "share": rate.share, "window": rate.window}
+        row = await (await conn.execute(_TAKE, values)).fetchone()
+        if row is None:
+            rest_in, now = await (await conn.execute(_LOOK, values)).fetchone() or (rate.window, 0.0)
+            raise RateExceeded(stands(rate, rest_in, now, refused=True))
+        stood[at] = stands(rate, row[0], row[1], refused=False)
+    return [stood[at] for at in range(len(wanted))]
+
+
+async def forget_rested(conn: Conn) -> None:
+    """Remove the rows that say nothing any more."""
+    await conn.execute("DELETE FROM rates WHERE rest_at < now()")

@@ -1,0 +1,226 @@
+"""Invitations, shares and the audit, as callers of the control API ask for them.
+
+Each method is one transaction: the caller's role is read under the lock of the account, judged by the rules, and what
+was done is noted in the audit beside it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+import psycopg
+
+from daemon.identity import rates_store
+from daemon.identity.rates import Allowance, Rate, subject
+from daemon.identity.users import normalise_email
+from daemon.storage.connection import Conn
+from daemon.storage.requests import Requests
+
+from . import audit_store, sharing_store
+from .audit_store import Action
+from .rules import (
+    EXPIRY,
+    Access,
+    Act,
+    CannotInvite,
+    Conflict,
+    InvitationNotFound,
+    ShareNotFound,
+    demand,
+    judge_invitation,
+)
+from .sharing_store import NewInvitation
+from .views import Caller, Entry, Invitation, Received, Share
+
+
+class SharingService:
+    """Implements what the control API needs of shares."""
+
+    def __init__(self, requests: Requests, rate: Rate) -> None:
+        self._requests = requests
+        self._rate = rate
+
+    async def count_invitation(self, caller: Caller) -> Allowance:
+        """Count one more invitation of the caller's.
+
+        Raises:
+            RateExceeded: it is one too many.
+        """
+        wanted = [(self._rate, subject(caller.user.id))]
+        return (await self._requests.run(partial(rates_store.take, wanted=wanted)))[0]
+
+    # -- the owner's side ----------------------------------------------------------------------------------------------
+
+    async def invite(self, caller: Caller, account_id: UUID, email: str, role: Access) -> Invitation:
+        """Invite an address to have part in an account.
+
+        Raises:
+            AccountNotFound, NotAllowed: by the rules.
+            CannotInvite: oneself, somebody with access, twice, or one too many.
+        """
+        invitation = NewInvitation(
+            id=f"inv_{secrets.token_hex(16)}",
+            account_id=account_id,
+            inviter_id=caller.user.id,
+            email=email.strip(),
+            normal=normalise_email(email),
+            role=role,
+            lasting=EXPIRY,
+        )
+        try:
+            return await self._requests.run(partial(self._invite, caller=caller, invitation=invitation))
+        except psycopg.errors.UniqueViolation:
+            raise CannotInvite(Conflict.INVITED) from None
+
+    @staticmethod
+    async def _invite(conn: Conn, *, caller: Caller, invitation: NewInvitation) -> Invitation:
+        demand(Act.INVITE, await sharing_store.lock(conn, caller.user.id, invitation.account_id))
+        for known in await sharing_store.open_invitations(conn, invitation.account_id):
+            if known.id == invitation.id:
+                return known  # an earlier try was committed although its answer was lost
+        standing = await sharing_store.standing(conn, invitation.account_id, invitation.normal)
+        judge_invitation(
+            invitation.normal,
+            normalise_email(caller.user.email),
+            has_access=standing.has_access,
+            pending=standing.pending,
+            open_invitations=standing.open_invitations,
+        )
+        made = await sharing_store.invite(conn, invitation)
+        detail = {"invitation_id": made.id, "invitee_email": made.invitee_email, "role": made.role}
+        await audit_store.note(conn, caller, invitation.account_id, Action.INVITED, detail)
+        return made
+
+    async def invitations(self, caller: Caller, account_id: UUID) -> Sequence[Invitation]:
+        """Open invitations to an account.
+
+        Raises:
+            AccountNotFound, NotAllowed: by the rules.
+        """
+
+        async def work(conn: Conn) -> Sequence[Invitation]:
+            demand(Act.LIST_INVITATIONS, await sharing_store.access(conn, caller.user.id, account_id))
+            return await sharing_store.open_invitations(conn, account_id)
+
+        return await self._requests.run(work)
+
+    async def revoke_invitation(self, caller: Caller, account_id: UUID, invitation_id: str) -> None:
+        """Take back an open invitation.
+
+        Raises:
+            AccountNotFound, NotAllowed: by the rules.
+            InvitationNotFound: there is no open one of this id.
+        """
+
+        async def work(conn: Conn) -> None:
+            demand(Act.REVOKE_INVITATION, await sharing_store.lock(conn, caller.user.id, account_id))
+            invitee = await sharing_store.revoke_invitation(conn, account_id, invitation_id)
+            if invitee is None:
+                raise InvitationNotFound
+            detail = {"invitation_id": invitation_id, "invitee_email": invitee}
+            await audit_store.note(conn, caller, account_id, Action.INVITATION_REVOKED, detail)
+
+        await self._requests.run(work)
+
+    async def shares(self, caller: Caller, account_id: UUID) -> Sequence[Share]:
+        """With whom an account is shared.
+
+        Raises:
+            AccountNotFound, NotAllowed: by the rules.
+        """
+
+        async def work(conn: Conn) -> Sequence[Share]:
+            demand(Act.LIST_SHARES, await sharing_store.access(conn, caller.user.id, account_id))
+            return await sharing_store.shares(conn, account_id)
+
+        return await self._requests.run(work)
+
+    async def revoke_share(self, caller: Caller, account_id: UUID, user_id: str) -> None:
+        """Take back a share; one's own is given back.  From the commit on no request of that user sees the account.
+
+        Raises:
+            AccountNotFound, NotAllowed: by the rules.
+            ShareNotFound: the account is not shared with that user.
+        """
+
+        async def work(conn: Conn) -> None:
+            access = await sharing_store.lock(conn, caller.user.id, account_id)
+            leaving = user_id == caller.user.id and access != "owner"
+            demand(Act.LEAVE if leaving else Act.REVOKE_SHARE, access)
+            if not await sharing_store.unshare(conn, account_id, user_id):
+                raise ShareNotFound
+            action = Action.SHARE_LEFT if leaving else Action.SHARE_REVOKED
+            await audit_store.note(conn, caller, account_id, action, {"user_id": user_id})
+
+        await self._requests.run(work)
+
+    async def audit(self, caller: Caller, account_id: UUID, before: int | None) -> Sequence[Entry]:
+        """What was done to an account, the last first.
+
+        Raises:
+            AccountNotFound, NotAllowed: by the rules.
+        """
+
+        async def work(conn: Conn) -> Sequence[Entry]:
+            demand(Act.AUDIT, await sharing_store.access(conn, caller.user.id, account_id))
+            return await audit_store.read(conn, account_id, before)
+
+        return await self._requests.run(work)
+
+    # -- the invitee's side --------------------------------------------------------------------------------------------
+
+    async def received(self, caller: Caller) -> Sequence[Received]:
+        """Open invitations to the caller's own address; a caller without one has none."""
+        normal = normalise_email(caller.user.email)
+        if not normal:
+            return ()
+        return await self._requests.run(partial(sharing_store.received, normal=normal))
+
+    async def accept(self, caller: Caller, invitation_id: str) -> UUID:
+        """Have part in an account; which one.  Again by the same user, as long as they have it, is the same.
+
+        Raises:
+            InvitationNotFound: unknown, somebody else's, declined, revoked, expired, or of an account that is gone.
+        """
+
+        async def work(conn: Conn) -> UUID:
+            invitation = await self._addressed(conn, caller, invitation_id)
+            if invitation.status == "accepted":
+                if not await sharing_store.has_share(conn, invitation.account_id, caller.user.id):
+                    raise InvitationNotFound
+                return invitation.account_id
+            await sharing_store.share(conn, invitation.account_id, caller.user.id, invitation.role)
+            await sharing_store.settle(conn, invitation_id, "accepted")
+            detail = {"invitation_id": invitation_id, "role": invitation.role}
+            await audit_store.note(conn, caller, invitation.account_id, Action.INVITATION_ACCEPTED, detail)
+            return invitation.account_id
+
+        return await self._requests.run(work)
+
+    async def decline(self, caller: Caller, invitation_id: str) -> None:
+        """Refuse an invitation.
+
+        Raises:
+            InvitationNotFound: as `accept`, or it was accepted.
+        """
+
+        async def work(conn: Conn) -> None:
+            invitation = await self._addressed(conn, caller, invitation_id)
+            if invitation.status != "pending":
+                raise InvitationNotFound
+            await sharing_store.settle(conn, invitation_id, "declined")
+            detail = {"invitation_id": invitation_id}
+            await audit_store.note(conn, caller, invitation.account_id, Action.INVITATION_DECLINED, detail)
+
+        await self._requests.run(work)
+
+    @staticmethod
+    async def _addressed(conn: Conn, caller: Caller, invitation_id: str) -> sharing_store.Addressed:
+        normal = normalise_email(caller.user.email)
+        invitation = await sharing_store.addressed(conn, invitation_id, normal) if normal else None
+        if invitation is None:
+            raise InvitationNotFound
+        return invitation

@@ -1,0 +1,48 @@
+-- Sharing: what the first schema had no room for.
+
+-- An invitation whose time is over makes room for another to the same address.
+ALTER TABLE invitations DROP CONSTRAINT invitations_status_check;
+ALTER TABLE invitations ADD CONSTRAINT invitations_status_check
+    CHECK (status IN ('pending', 'accepted', 'declined', 'revoked', 'expired'));
+
+-- Who did what to which account, when, and from where; written in the transaction that does it.  Whoever did it is named
+-- and not referred to: an entry outlives its user, and takes no lock on their row.
+CREATE TABLE audit (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account_id  uuid NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    at          timestamptz NOT NULL DEFAULT now(),
+    user_id     text NOT NULL CHECK (length(user_id) BETWEEN 1 AND 255),
+    user_email  text NOT NULL CHECK (length(user_email) <= 254),
+    client      text NOT NULL CHECK (length(client) <= 64),
+    action      text NOT NULL CHECK (action ~ '^[a-z]+\.[a-z_]+$' AND length(action) <= 64),
+    detail      jsonb NOT NULL DEFAULT '{}' CHECK (pg_column_size(detail) <= 8192)
+);
+CREATE INDEX audit_account ON audit (account_id, id DESC);
+
+-- An owner who has accounts has a default one.  At most one was true already; that there is one is looked at when the
+-- transaction ends, for to move it takes two steps.
+CREATE FUNCTION default_account_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    owner text := coalesce(NEW.owner_id, OLD.owner_id);
+BEGIN
+    IF EXISTS (SELECT FROM accounts WHERE owner_id = owner AND desired <> 'removed')
+        AND NOT EXISTS (SELECT FROM accounts WHERE owner_id = owner AND is_default)
+    THEN
+        RAISE EXCEPTION 'an owner with accounts has a default one' USING ERRCODE = 'check_violation',
+            CONSTRAINT = 'accounts_default_kept', TABLE = 'accounts';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER accounts_default_kept AFTER INSERT OR DELETE OR UPDATE OF is_default, desired, owner_id
+    ON accounts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION default_account_kept();
+
+-- How often something was done, by whom, to whom: one row for each that is not at rest.  A rate is kept as the moment at
+-- which it will be at rest again (GCRA).  Unlogged: after a crash of the server everybody begins anew.
+CREATE UNLOGGED TABLE rates (
+    name        text NOT NULL CHECK (length(name) <= 64),
+    subject     bytea NOT NULL CHECK (length(subject) = 32),   -- SHA-256 of what is counted: an address, a host
+    rest_at     timestamptz NOT NULL,
+    PRIMARY KEY (name, subject)
+);
+CREATE INDEX rates_rest ON rates (rest_at);
