@@ -12,7 +12,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from daemon.account.views import Access, AccountView, FolderProgress, SyncOverview, SyncRun, SyncStatus
+from daemon.account.views import AccountView, FolderProgress, SyncOverview, SyncRun, SyncStatus
+from daemon.sharing.rules import Access
 
 
 def rfc3339(value: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .answers import Done
 from .answers_sharing import (
     Accepted,
     Audit,
@@ -16,7 +17,6 @@ from .answers_sharing import (
     SharedWith,
     Shares,
 )
-from .answers import Done
 from .errors import rate_headers
 from .operation import Call, Operation
 from .schemas_sharing import AnswerBody, InviteBody, number_in

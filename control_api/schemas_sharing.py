@@ -1,4 +1,4 @@
-"""What callers may send about shares, campaigns and changes of an account; see `schemas` for what holds of all bodies."""
+"""What callers may send about shares, campaigns and changes of an account; `schemas` says what holds of all bodies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Changing an account: its name, its own limit, whether it runs, which one is the default, and its credentials.
 
-New credentials are verified at both servers before they replace the old ones.  Whatever of them is changed, the password
-comes with it: the stored one is never sent to a host that it was not given for.
+New credentials are verified at both servers before they replace the old ones.  Whatever of them is changed, the
+password comes with it: the stored one is never sent to a host that it was not given for.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ChangeRequest:
 
     name: str | None = None
     make_default: bool = False
-    daily_limit: int | None | Unset = UNSET
+    daily_limit: int | Unset | None = UNSET
     """None takes the limit away."""
     paused: bool | None = None
     credentials: Callable[[Changeable], NewCredentials] | None = None
