@@ -44,7 +44,6 @@ from daemon.fleet.gauges import gauges
 from daemon.fleet.node import NoNodeIdentity, node_identity
 from daemon.health import Health
 from daemon.identity import Plans
-from daemon.identity.rates import Rate
 from daemon.imap.folder_changes import FolderSyncConfig
 from daemon.names import ForeignPackage, check_names, version
 from daemon.network import Dialer, Lookout, NetworkPolicy, Resolver, client_context
@@ -79,9 +78,6 @@ log = structlog.get_logger(__name__)
 
 WRONG_SETTINGS: Final = 2
 FAILED: Final = 1
-
-HOUR: Final = 3600.0
-"""Seconds of a window in which attempts are counted."""
 
 HARD_LIMIT: Final = 100.0
 """Seconds from the request to stop to the end of the process whatever happens: the ladders of all children, of which
@@ -141,18 +137,12 @@ class Daemon:
             migrated=self.migrated,
         )
         plans = Plans({slug: plan.accounts for slug, plan in settings.plans.items()}, settings.auth.default_plan)
-        rates = settings.rates
         self.accounts = AccountService(
             Requests(self.database, migrated=self.migrated.is_set),
             dialer,
             vault,
             plans,
-            rates=ConnectRates(
-                user=Rate("connect.user", rates.connects, HOUR),
-                host=Rate("connect.host", rates.connects_per_host, HOUR),
-                mailbox=Rate("connect.mailbox", rates.connects_per_mailbox, HOUR),
-                invitations=Rate("invite.user", rates.invitations, 24 * HOUR),
-            ),
+            rates=ConnectRates.of(**settings.rates.model_dump()),
             nudge=self.fleet.nudge,
         )
         self.health = Health(

@@ -39,11 +39,12 @@ async def make_account(
         )
         await conn.execute(
             "INSERT INTO accounts (id, owner_id, email, email_normal, name, imap_host, imap_port, imap_security,"
-            " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed)"
-            " VALUES (%s, %s, %s, %s, '', %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed, is_default)"
+            " VALUES (%s, %s, %s, %s, '', %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+            " NOT EXISTS (SELECT FROM accounts WHERE owner_id = %s AND is_default))",
             (
                 *(account_id, owner, username, username, imap.host, imap.port, imap.security.value),
-                *(smtp.host, smtp.port, smtp.security.value, username, data_key, password_sealed),
+                *(smtp.host, smtp.port, smtp.security.value, username, data_key, password_sealed, owner),
             ),
         )
         await conn.execute("INSERT INTO account_access VALUES (%s, %s, 'owner')", (account_id, owner))

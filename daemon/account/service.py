@@ -60,6 +60,9 @@ SYNC_WAIT: Final = 10.0
 SYNC_LOOK: Final = 0.1
 """Seconds between looks whether the run is done: it may be another node's."""
 
+HOUR: Final = 3600.0
+"""Seconds of a window in which attempts are counted."""
+
 REMEMBER: Final = 10_000
 """Callers remembered as stored, so that a request is not a write; beyond it all are forgotten and stored again."""
 
@@ -88,11 +91,23 @@ class ConnectRates:
     user: Rate
     """Attempts of one caller, wherever to."""
     host: Rate
-    """Attempts at one IMAP host, of all callers together: a provider that throttles us throttles every account there."""
+    """Attempts at one IMAP host, of all callers together: who throttles us throttles every account there."""
     mailbox: Rate
     """Attempts with one user name at one host, of all callers together: nobody guesses passwords through us."""
     invitations: Rate
     """Invitations of one caller."""
+
+    @classmethod
+    def of(
+        cls, *, connects: int, connects_per_host: int, connects_per_mailbox: int, invitations: int
+    ) -> ConnectRates:
+        """From attempts in an hour, and invitations in a day."""
+        return cls(
+            user=Rate("connect.user", connects, HOUR),
+            host=Rate("connect.host", connects_per_host, HOUR),
+            mailbox=Rate("connect.mailbox", connects_per_mailbox, HOUR),
+            invitations=Rate("invite.user", invitations, 24 * HOUR),
+        )
 
 
 class AccountService:

@@ -1,8 +1,8 @@
 """How often something may be done: a rate, and how one stands to it; pure.
 
-The generic cell rate algorithm: of a subject that is not at rest one moment is kept, the one at which it will be.  Each
-deed moves it on by a share of the window; a deed that would move it beyond the window is one too many.  So a limit holds
-for every window there is, in one row, and all nodes see the same.
+The generic cell rate algorithm: of a subject that is not at rest one moment is kept, the one at which it will be.
+Each deed moves it on by a share of the window; one that would move it beyond the window is one too many.  So a burst of
+the whole limit is let through, then one deed for each share of the window; it is one row, and all nodes see the same.
 """
 
 from __future__ import annotations

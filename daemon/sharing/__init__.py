@@ -6,6 +6,6 @@
     sharing_store    the SQL of invitations and shares
     audit_store      the SQL of who did what
 
-A share is a row of `account_access`, which every query that an API handler makes joins: so taking it back is one DELETE,
-and holds from its commit on.
+A share is a row of `account_access`, which every query that an API handler makes joins: so taking it back is one
+DELETE, and holds from its commit on.
 """

@@ -18,7 +18,7 @@ from .faults import DatabaseAway, is_conflict, is_slow
 T = TypeVar("T")
 
 PATIENCE: Final = 5.0
-"""Seconds that a request waits for the database: longer than a failover's restart takes, shorter than a person waits."""
+"""Seconds that a request waits for the database: longer than its restart takes, shorter than a person waits."""
 
 READ_AGAIN: Final = 0.1
 """Seconds until a statement is tried again whose connection was lost, for the next one may be alive; doubled each time

@@ -15,10 +15,11 @@ from quart_trio import QuartTrio
 
 from control_api.app import create_app
 from control_api.server import serve_api
-from daemon.account.service import AccountService
+from daemon.account.service import AccountService, ConnectRates
 from daemon.identity import Plans
 from daemon.settings import Settings
 from daemon.storage.database import Database
+from daemon.storage.requests import Requests
 from daemon.telemetry import logs
 from daemon.vault.secret import Secret
 
@@ -31,11 +32,11 @@ async def _api(wanted: dict[str, Any]) -> None:
     async with Database(wanted["conninfo"], size=CONNECTIONS) as database, trio.open_nursery() as nursery:
         await nursery.start(database.watch)
         service = AccountService(
-            database,
+            Requests(database, migrated=lambda: True),
             dialer_to((), None),
             vault_of(bytes.fromhex(wanted["key"])),
             Plans({}, settings.auth.default_plan),
-            migrated=lambda: True,
+            rates=ConnectRates.of(**settings.rates.model_dump()),
             nudge=lambda: None,
         )
         await serve_api(create_app(settings, service, Secret(wanted["secret"])), f"127.0.0.1:{wanted['port']}")

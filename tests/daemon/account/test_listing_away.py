@@ -16,9 +16,12 @@ from daemon.account.service import AccountService
 from daemon.identity import users_store
 from daemon.storage.database import Database
 from daemon.storage.faults import DatabaseAway
+from daemon.storage import requests as requests_module
 from daemon.storage.migrate import migrate
+from daemon.storage.requests import Requests
 from tests.daemon.account.running import execute
 from tests.daemon.account.test_listing import ANN, BOB, FORM, Lists
+from tests.daemon.account.test_service import RATES
 from tests.fix_postgres import BOTH_SERVERS, Server
 from tests.stored import one
 
@@ -249,6 +252,7 @@ async def test_memory_is_bounded_while_nothing_is_read() -> None:
 async def test_a_time_limit_of_the_server_is_a_database_that_is_away(
     database_dsn: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
+    monkeypatch.setattr(requests_module, "PATIENCE", 1.0)
     monkeypatch.setattr(service_module, "PATIENCE", 1.0)
     limited = database_dsn + " options='-c statement_timeout=300 -c lock_timeout=100'"
     async with Database(limited) as db, trio.open_nursery() as nursery:
@@ -256,7 +260,9 @@ async def test_a_time_limit_of_the_server_is_a_database_that_is_away(
         await db.wait_ready(30)
         await db.run(lambda conn: users_store.remember(conn, ANN))
         unused: Any = None
-        service = AccountService(db, unused, unused, unused, migrated=lambda: True, nudge=lambda: None)
+        service = AccountService(
+            Requests(db, migrated=lambda: True), unused, unused, unused, rates=RATES, nudge=lambda: None
+        )
         listing = service.listing(FORM)
         await listing.show("ann")
         with psycopg.connect(database_dsn) as conn:

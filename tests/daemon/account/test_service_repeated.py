@@ -3,11 +3,12 @@
 import pytest
 import trio
 
-from daemon.account import service as service_module
+from daemon.account import verifying as verifying_module
 from daemon.account.service import AccountService
-from daemon.account.views import AccountNotFound, AlreadyConnected
+from daemon.account.views import AlreadyConnected
+from daemon.sharing.rules import AccountNotFound
 from daemon.storage.database import Database
-from tests.daemon.account.test_service import ANN, make_service, request
+from tests.daemon.account.test_service import ANN, at, make_service, request
 from tests.stored import one
 
 
@@ -27,8 +28,8 @@ def service(db: Database, monkeypatch: pytest.MonkeyPatch) -> AccountService:
     async def accept(*_: object, **__: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(service_module, "verify_imap", accept)
-    monkeypatch.setattr(service_module, "verify_smtp", accept)
+    monkeypatch.setattr(verifying_module, "verify_imap", accept)
+    monkeypatch.setattr(verifying_module, "verify_smtp", accept)
     return make_service(Forgetful(db))  # type: ignore[arg-type]  # all that the service uses of it
 
 
@@ -37,28 +38,28 @@ async def told(db: Database, kind: str) -> object:
 
 
 async def test_connecting_twice_over_is_connecting(db: Database, service: AccountService) -> None:
-    view = await service.connect(ANN, request())
+    view = await service.connect(at(ANN), request())
     assert (view.state, view.is_default) == ("new", True)
     assert await one(db, "SELECT count(*) FROM accounts") == 1
     assert await told(db, "account.connected") == 1
     with pytest.raises(AlreadyConnected):
-        await service.connect(ANN, request())
+        await service.connect(at(ANN), request())
 
 
 async def test_disconnecting_twice_over_is_disconnecting(db: Database, service: AccountService) -> None:
-    view = await service.connect(ANN, request())
-    await service.disconnect(ANN, view.id)
+    view = await service.connect(at(ANN), request())
+    await service.disconnect(at(ANN), view.id)
     assert await told(db, "account.disconnected") == 1
     assert await one(db, "SELECT desired FROM accounts") == "removed"
     assert service.statistics().disconnected == 1
     with pytest.raises(AccountNotFound):
-        await service.disconnect(ANN, view.id)  # that is another wish, and has no account any more
+        await service.disconnect(at(ANN), view.id)  # that is another wish, and has no account any more
 
 
 async def test_reviving_twice_over_is_reviving(db: Database, service: AccountService) -> None:
-    view = await service.connect(ANN, request())
-    await service.disconnect(ANN, view.id)
-    again = await service.connect(ANN, request())
+    view = await service.connect(at(ANN), request())
+    await service.disconnect(at(ANN), view.id)
+    again = await service.connect(at(ANN), request())
     assert (again.id, again.state) == (view.id, "new")
     assert await one(db, "SELECT count(*) FROM accounts") == 1
     assert await one(db, "SELECT credentials_version FROM accounts") == 2
