@@ -24,6 +24,11 @@ MAILBOX = {
 }
 
 
+def pattern_of(template):
+    """What a path of the document matches."""
+    return re.sub(r"\{(\w+)\}", lambda name: "[0-9a-fA-F-]{36}" if name[1] == "account_id" else ".+", template)
+
+
 class Document:
     """The published OpenAPI document, as a judge of answers."""
 
@@ -34,7 +39,7 @@ class Document:
     def judge(self, method, path, status, headers, body):
         """Fail unless the document foresees this answer; paths it does not know may only be refused."""
         for template, methods in self.document["paths"].items():
-            if re.fullmatch(re.sub(r"\{\w+\}", r"[0-9a-fA-F-]{36}", template), path) and method.lower() in methods:
+            if re.fullmatch(pattern_of(template), path.partition("?")[0]) and method.lower() in methods:
                 described = methods[method.lower()]
                 break
         else:

@@ -8,7 +8,6 @@ import trio
 
 from daemon.account.listing import Form
 from daemon.account.views import (
-    AccountNotFound,
     AccountView,
     AlreadyConnected,
     CampaignsActive,
@@ -20,7 +19,10 @@ from daemon.account.views import (
     VerificationFailed,
 )
 from daemon.errors import Disposition, Fault, FaultKind
+from daemon.identity.rates import Allowance, Rate
 from daemon.identity.users import normalise_email
+from daemon.sharing.rules import AccountNotFound, InvitationNotFound, ShareNotFound
+from daemon.sharing.views import Entry, Invitation, Received, Share
 
 RIGHT_PASSWORD = "correct horse battery staple"
 SYNCED_AT = datetime(2026, 1, 15, 10, 0, 0, 987654, UTC)
@@ -63,7 +65,7 @@ class MemoryService:
     def own(self, user_id):
         return [view for owner, view in self.accounts.values() if owner == user_id]
 
-    def _find(self, user, account_id):
+    def find(self, user, account_id):
         owner, view = self.accounts.get(account_id, (None, None))
         if view is None or owner != user.id:
             raise AccountNotFound
@@ -77,10 +79,25 @@ class MemoryService:
 
     async def get_account(self, user, account_id):
         await self.work()
-        view = self._find(user, account_id)
+        view = self.find(user, account_id)
         return replace(view, folders=(FolderProgress("INBOX", 10, 4, 4096, False, "qresync"),))
 
-    async def connect(self, user, request):
+    async def count_connect(self, user, request):
+        return Allowance(Rate("connect.user", 30, 3600.0), 29, 1_800_000_000)
+
+    async def count_change(self, user, account_id):
+        return Allowance(Rate("connect.user", 30, 3600.0), 28, 1_800_000_000)
+
+    @property
+    def sharing(self):
+        return MemorySharing(self)
+
+    @property
+    def changes(self):
+        return MemoryChanges(self)
+
+    async def connect(self, caller, request):
+        user = caller.user
         self.requests.append(request)
         await self.work()
         if any(normalise_email(view.email) == normalise_email(request.email) for view in self._own(user)):
@@ -99,9 +116,9 @@ class MemoryService:
         self.accounts[view.id] = user.id, view
         return view
 
-    async def disconnect(self, user, account_id):
+    async def disconnect(self, caller, account_id):
         await self.work()
-        view = self._find(user, account_id)
+        view = self.find(caller.user, account_id)
         if view.is_default and self.campaigns:
             raise CampaignsActive
         del self.accounts[account_id]
@@ -110,12 +127,13 @@ class MemoryService:
         await self.work()
         return [SyncOverview(view.id, view.email, view.last_synced_at, "syncing", 0) for view in self._own(user)]
 
-    async def sync_now(self, user, account_id):
+    async def sync_now(self, caller, account_id):
+        user = caller.user
         await self.work()
         own = self._own(user)
         if account_id is None and own:
             account_id = own[0].id
-        view = self._find(user, account_id)
+        view = self.find(user, account_id)
         return SyncRun(view.id, "queued", 3, SYNCED_AT)
 
 
@@ -127,3 +145,81 @@ class MemoryListing:
     async def show(self, user_id):
         await self.service.work()
         return self.form.whole(self.form.account(view) for view in self.service.own(user_id))
+
+
+@dataclass
+class MemoryChanges:
+    service: MemoryService
+
+    async def change(self, caller, account_id, request):
+        self.service.requests.append(request)
+        await self.service.work()
+        view = self.service.find(caller.user, account_id)
+        if request.name is not None:
+            view = replace(view, name=request.name or view.email)
+        if request.paused is not None:
+            view = replace(view, desired="paused" if request.paused else "running")
+        self.service.accounts[account_id] = caller.user.id, view
+
+    async def register_campaign(self, caller, campaign_id, account_id, status):
+        self.service.requests.append((campaign_id, account_id, status))
+        await self.service.work()
+        self.service.find(caller.user, account_id)
+
+
+@dataclass
+class MemorySharing:
+    """Knows one invitation and one share of every account; what it is told of another is not there."""
+
+    service: MemoryService
+    invitation = Invitation("inv_0123456789abcdef", "ann@example.com", "member", SYNCED_AT, SYNCED_AT)
+    share = Share("auth0|bob/1", "bob@example.com", "admin", SYNCED_AT)
+
+    async def count_invitation(self, caller):
+        return Allowance(Rate("invite.user", 50, 86400.0), 49, 1_800_000_000)
+
+    async def _seen(self, caller, account_id):
+        await self.service.work()
+        self.service.find(caller.user, account_id)
+
+    async def invite(self, caller, account_id, email, role):
+        await self._seen(caller, account_id)
+        return replace(self.invitation, invitee_email=email, role=role)
+
+    async def invitations(self, caller, account_id):
+        await self._seen(caller, account_id)
+        return [self.invitation]
+
+    async def revoke_invitation(self, caller, account_id, invitation_id):
+        await self._seen(caller, account_id)
+        if invitation_id != self.invitation.id:
+            raise InvitationNotFound
+
+    async def shares(self, caller, account_id):
+        await self._seen(caller, account_id)
+        return [self.share]
+
+    async def revoke_share(self, caller, account_id, user_id):
+        await self._seen(caller, account_id)
+        if user_id != self.share.user_id:
+            raise ShareNotFound
+
+    async def received(self, caller):
+        await self.service.work()
+        return [Received(self.invitation.id, "you@example.com", "You", "member", SYNCED_AT)]
+
+    async def accept(self, caller, invitation_id):
+        await self.service.work()
+        if invitation_id != self.invitation.id:
+            raise InvitationNotFound
+        return uuid.UUID(int=1)
+
+    async def decline(self, caller, invitation_id):
+        await self.service.work()
+        if invitation_id != self.invitation.id:
+            raise InvitationNotFound
+
+    async def audit(self, caller, account_id, before):
+        await self._seen(caller, account_id)
+        entry = Entry(7, SYNCED_AT, "ann", "ann@example.com", "192.0.2.1", "account.changed", account_id, {"name": "x"})
+        return [entry] if before is None or before > entry.id else []

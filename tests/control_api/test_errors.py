@@ -11,8 +11,9 @@ from control_api.claims import TokenRefused
 from control_api.errors import InvalidBody, refusal_for
 from control_api.jwks import KeysUnavailable
 from daemon.account import views
-from daemon.account.views import AccountNotFound, AlreadyConnected, QuotaReached, Service, VerificationFailed
+from daemon.account.views import AlreadyConnected, QuotaReached, Service, VerificationFailed
 from daemon.errors import Fault, FaultKind
+from daemon.sharing.rules import AccountNotFound
 
 STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503}
 

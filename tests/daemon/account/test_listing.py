@@ -312,7 +312,7 @@ ACTIONS = (
     " WHERE id = %(id)s",
     "UPDATE accounts SET trouble_since = now() + (random() - 0.5) * interval '1 day' WHERE id = %(id)s",
     "UPDATE accounts SET desired = CASE WHEN desired = 'removed' THEN 'running' ELSE 'removed' END,"
-    " removed_at = CASE WHEN desired = 'removed' THEN NULL ELSE now() END WHERE id = %(id)s",
+    " removed_at = CASE WHEN desired = 'removed' THEN NULL ELSE now() END WHERE id = %(id)s AND NOT is_default",
     "INSERT INTO account_access VALUES (%(id)s, 'bob', 'member') ON CONFLICT (account_id, user_id) DO UPDATE"
     " SET role = 'admin' WHERE account_access.role <> 'owner'",
     "DELETE FROM account_access WHERE account_id = %(id)s AND user_id = 'bob' AND role <> 'owner'",

@@ -14,9 +14,9 @@ from daemon.account import service as service_module
 from daemon.account.listing import LIST_COST, Form, Listing
 from daemon.account.service import AccountService
 from daemon.identity import users_store
+from daemon.storage import requests as requests_module
 from daemon.storage.database import Database
 from daemon.storage.faults import DatabaseAway
-from daemon.storage import requests as requests_module
 from daemon.storage.migrate import migrate
 from daemon.storage.requests import Requests
 from tests.daemon.account.running import execute

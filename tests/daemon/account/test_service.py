@@ -25,9 +25,9 @@ from daemon.account.views import (
 )
 from daemon.identity import Plans, User
 from daemon.network import Dialer, Endpoint, NetworkPolicy, Resolver, Security
-from daemon.storage.database import Database
 from daemon.sharing.rules import AccountNotFound, NotAllowed
 from daemon.sharing.views import Caller
+from daemon.storage.database import Database
 from daemon.storage.faults import DatabaseAway
 from daemon.storage.requests import Requests
 from daemon.vault.secret import Secret

@@ -156,16 +156,17 @@ async def test_only_the_owner_sees_and_gives(
         await execute(db, "INSERT INTO account_access VALUES (%s, 'ann', %s)", account, role)
     expected = NotAllowed if role is not None else AccountNotFound
     for wanted in (account, uuid4()):
-        for ask in (
-            lambda: service.invite(ANN, wanted, "bob@example.test", "member"),
-            lambda: service.invitations(ANN, wanted),
-            lambda: service.revoke_invitation(ANN, wanted, "inv_00000000"),
-            lambda: service.shares(ANN, wanted),
-            lambda: service.revoke_share(ANN, wanted, "bob"),
-            lambda: service.audit(ANN, wanted, None),
-        ):
+        asked: tuple[Callable[[UUID], Awaitable[object]], ...] = (
+            lambda of: service.invite(ANN, of, "bob@example.test", "member"),
+            lambda of: service.invitations(ANN, of),
+            lambda of: service.revoke_invitation(ANN, of, "inv_00000000"),
+            lambda of: service.shares(ANN, of),
+            lambda of: service.revoke_share(ANN, of, "bob"),
+            lambda of: service.audit(ANN, of, None),
+        )
+        for ask in asked:
             with pytest.raises(expected if wanted == account else AccountNotFound):
-                await ask()
+                await ask(wanted)
 
 
 async def test_a_hundred_accept_at_once_and_it_is_one_share(

@@ -129,9 +129,9 @@ async def test_accounts_of_the_first_schema_are_taken_along(empty_dsn: str, tmp_
             conn.execute("INSERT INTO users (id, email, email_normal, name, plan) VALUES ('ann', '', '', '', 'free')")
             conn.execute(
                 "INSERT INTO accounts (id, owner_id, email, email_normal, name, imap_host, imap_port, imap_security,"
-                " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed)"
+                " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed, is_default)"
                 " SELECT gen_random_uuid(), 'ann', n || '@test', n || '@test', '', 'imap.test', 993, 'tls',"
-                " 'smtp.test', 465, 'tls', n::text, 'x', 'x' FROM generate_series(1, 50) n"
+                " 'smtp.test', 465, 'tls', n::text, 'x', 'x', n = 1 FROM generate_series(1, 50) n"
             )
             conn.execute("INSERT INTO account_access SELECT id, owner_id, 'owner' FROM accounts")
         assert 2 in await migrate(empty_dsn)
