@@ -229,6 +229,8 @@ def loopback_settings(dsn: str, ca_file: Path, ports: tuple[int, ...]) -> Settin
         "storage": {"dsn": dsn},
         "network": {"allow": ["127.0.0.0/8", "::1/128"], "ports": list(ports), "ca_file": str(ca_file)},
         "sync": {"retry_first": 0.2, "retry_longest": 2.0},
+        # One user tries one host hundreds of times.
+        "rates": dict.fromkeys(("connects", "connects_per_host", "connects_per_mailbox", "invitations"), 100_000),
     }
 
 

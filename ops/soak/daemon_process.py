@@ -42,6 +42,8 @@ SETTINGS: Final[Mapping[str, object]] = {
     "operations.bind": "127.0.0.1:0",
     "network.allow": "127.0.0.0/8,::1/128",
     "fleet.starting_per_host": 40,  # all accounts are at one host
+    "rates.connects": 1_000_000,  # one user connects them
+    "rates.connects_per_host": 1_000_000,
     "sync.window": 50,
     "sync.idle_renewal": RENEWAL,
     "sync.retry_first": 0.1,
