@@ -31,6 +31,7 @@ import trio
 
 from daemon.account.tree import AccountTree, Runtime
 from daemon.errors import Fault
+from daemon.identity import rates_store
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import ClaimLost
@@ -186,6 +187,7 @@ class Fleet:
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY_EVERY
             await self._database.run(claims_store.tidy)
+            await self._database.run(rates_store.forget_rested)
         requests, view, mark = await self._database.run(self._look)
         share = fair_share(view.accounts, view.capacities, self._capacity)
         room = min(share - self._staying, CLAIM_AT_ONCE)
