@@ -24,6 +24,8 @@ class Changeable:
 
     access: Access
     email: str
+    name: str
+    daily_limit: int | None
     imap_host: str
     imap_port: int
     imap_security: str
@@ -47,7 +49,7 @@ class Changeable:
 
 
 _LOOK = (
-    "SELECT x.role AS access, a.email, a.imap_host, a.imap_port, a.imap_security, a.smtp_host, a.smtp_port,"
+    "SELECT x.role AS access, a.email, a.name, a.daily_limit, a.imap_host, a.imap_port, a.imap_security, a.smtp_host, a.smtp_port,"
     " a.smtp_security, a.username, a.credentials_version, a.is_default, a.desired FROM accounts a"
     " JOIN account_access x ON x.account_id = a.id AND x.user_id = %s WHERE a.id = %s AND a.desired <> 'removed'"
 )

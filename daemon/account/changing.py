@@ -90,6 +90,11 @@ class _Verified:
     version: int
     """Of the credentials that they replace."""
 
+    def is_stored(self, found: Changeable) -> bool:
+        """Whether they have replaced them."""
+        stored = (found.imap, found.smtp, found.username, found.credentials_version)
+        return stored == (self.imap, self.smtp, self.username, self.version + 1)
+
 
 class AccountChanges:
     """Carries out what callers want changed."""
@@ -111,7 +116,13 @@ class AccountChanges:
             DatabaseAway: nothing was changed.
         """
         verified = await self._verified(caller, account_id, request)
-        work = partial(self._change, caller=caller, account_id=account_id, request=request, verified=verified)
+        tried = False
+
+        async def work(conn: Conn) -> None:
+            nonlocal tried
+            again, tried = tried, True
+            await self._change(conn, caller, account_id, request, verified, again=again)
+
         try:
             await self._requests.run(work)
         except psycopg.errors.UniqueViolation:
@@ -132,8 +143,16 @@ class AccountChanges:
         return _Verified(imap, smtp, username, new.password, found.credentials_version)
 
     async def _change(
-        self, conn: Conn, *, caller: Caller, account_id: UUID, request: ChangeRequest, verified: _Verified | None
+        self,
+        conn: Conn,
+        caller: Caller,
+        account_id: UUID,
+        request: ChangeRequest,
+        verified: _Verified | None,
+        *,
+        again: bool,
     ) -> None:
+        """Change what is not so yet; *again*: an earlier try may have been committed although its answer was lost."""
         if request.make_default:
             await users_store.lock(conn, caller.user.id)
         found = await changes_store.look(conn, caller.user.id, account_id, lock=True)
@@ -153,18 +172,18 @@ class AccountChanges:
             changed["paused"] = request.paused
         if request.make_default and not found.is_default:
             changed["is_default"] = True
-        if verified is not None:
+        if verified is not None and not (again and verified.is_stored(found)):
             changed |= await self._replace(conn, account_id, found, verified)
         if changed:
             await audit_store.note(conn, caller, account_id, Action.CHANGED, changed)
 
     @staticmethod
     def _columns(request: ChangeRequest, found: Changeable) -> dict[str, object]:
-        """The columns of the row that are to be new."""
+        """The columns of the row that are to be new, and are not so already."""
         columns: dict[str, object] = {}
-        if request.name is not None:
-            columns["name"] = request.name or found.email
-        if not isinstance(request.daily_limit, Unset):
+        if request.name is not None and (name := request.name or found.email) != found.name:
+            columns["name"] = name
+        if not isinstance(request.daily_limit, Unset) and request.daily_limit != found.daily_limit:
             columns["daily_limit"] = request.daily_limit
         if request.paused is not None and request.paused != (found.desired == "paused"):
             columns["desired"] = "paused" if request.paused else "running"
