@@ -49,8 +49,8 @@ class Changeable:
 
 
 _LOOK = (
-    "SELECT x.role AS access, a.email, a.name, a.daily_limit, a.imap_host, a.imap_port, a.imap_security, a.smtp_host, a.smtp_port,"
-    " a.smtp_security, a.username, a.credentials_version, a.is_default, a.desired FROM accounts a"
+    "SELECT x.role AS access, a.email, a.name, a.daily_limit, a.imap_host, a.imap_port, a.imap_security, a.smtp_host,"
+    " a.smtp_port, a.smtp_security, a.username, a.credentials_version, a.is_default, a.desired FROM accounts a"
     " JOIN account_access x ON x.account_id = a.id AND x.user_id = %s WHERE a.id = %s AND a.desired <> 'removed'"
 )
 _LOOK_LOCKED = _LOOK + " FOR UPDATE OF a"
