@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from daemon.account.listing import Form
 from daemon.account.views import AccountView
+from daemon.identity.rates import Allowance
 
 from .answers import Account, AccountDetail, Accounts, Connected, ConnectedAccount, Done, OneAccount
 from .errors import rate_headers
@@ -48,9 +49,11 @@ def operations(service: AccountsService) -> Sequence[Operation]:
 
     async def change_account(call: Call) -> OneAccount:
         account_id, body = call.ids["account_id"], call.body_as(ChangeBody)
-        if body.password is not None:
-            call.headers.update(rate_headers(await service.count_change(call.user, account_id)))
-        await service.changes.change(call.caller, account_id, body.to_request())
+
+        def told(allowance: Allowance) -> None:
+            call.headers.update(rate_headers(allowance))
+
+        await service.changes.change(call.caller, account_id, body.to_request(), told)
         return await get_account(call)
 
     async def disconnect_account(call: Call) -> Done:

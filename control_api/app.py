@@ -12,6 +12,7 @@ from quart.ctx import RequestContext
 from quart.globals import request_ctx
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
+from werkzeug.exceptions import NotFound
 
 from daemon.identity import User
 from daemon.settings import Settings
@@ -24,7 +25,7 @@ from . import campaigns, docs, invitations, sync
 from .cookies import session_token
 from .errors import NotAuthenticated, NotJson, RequestForged
 from .openapi import document
-from .operation import Call, Operation
+from .operation import MAX_WORD, Call, Operation
 from .origins import VARY, Origins, has_body, is_json
 from .proxies import client_address
 from .schemas import parse_body
@@ -80,7 +81,7 @@ class ControlApi(BoundedApp):
                 call = Call(
                     Caller(user, g.client),
                     {name: value for name, value in given.items() if isinstance(value, UUID)},
-                    {name: value for name, value in given.items() if isinstance(value, str)},
+                    {name: _word(value) for name, value in given.items() if isinstance(value, str)},
                     body,
                     {name: request.args[name] for name in operation.query if name in request.args},
                 )
@@ -139,6 +140,13 @@ class ControlApi(BoundedApp):
         """What every answer depends on, and whether another origin's page may read it."""
         added: Mapping[str, str] = g.get("added_headers", {})
         return {"Vary": VARY, **self._origins.cors_headers(request.headers.getlist("Origin")), **added}
+
+
+def _word(given: str) -> str:
+    """An id out of a path; what none can be is not found, and goes no further."""
+    if len(given) > MAX_WORD or not given.isprintable():
+        raise NotFound
+    return given
 
 
 def _version() -> str:

@@ -6,7 +6,7 @@ must be safe to cancel at any await.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -78,8 +78,10 @@ class SharingApi(Protocol):
 class ChangesApi(Protocol):
     """Changes of accounts; `daemon.account.changing` says what each raises."""
 
-    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest) -> None:
-        """Change an account, all of it or nothing."""
+    async def change(
+        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Callable[[Allowance], None], /
+    ) -> None:
+        """Change an account, all of it or nothing; *told* how the caller stands, where credentials are tried."""
         ...
 
     async def register_campaign(
@@ -108,14 +110,6 @@ class AccountsService(Protocol):
 
     async def count_connect(self, user: User, request: ConnectRequest) -> Allowance:
         """Count one more attempt to connect a mailbox: by the caller, to its host, and with its user name there.
-
-        Raises:
-            RateExceeded: it is one too many.
-        """
-        ...
-
-    async def count_change(self, user: User, account_id: UUID) -> Allowance:
-        """Count one more attempt to change an account's credentials, as an attempt to connect.
 
         Raises:
             RateExceeded: it is one too many.

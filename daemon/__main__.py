@@ -33,9 +33,10 @@ import trio
 from control_api.app import create_app
 from control_api.operations import create_operations_app
 from control_api.server import serve_api
+from daemon.account.connect_rates import ConnectRates
 from daemon.account.pacing import Pacing
 from daemon.account.proofs import Proofs
-from daemon.account.service import AccountService, ConnectRates
+from daemon.account.service import AccountService
 from daemon.account.sync import SyncConfig
 from daemon.account.tree import Runtime
 from daemon.errors import leaves

@@ -250,7 +250,8 @@ async def lock_owned(conn: Conn, user_id: str, account_id: UUID) -> Owned | None
     cursor = await conn.execute(
         "SELECT a.email, a.is_default, (SELECT count(*) FROM accounts o WHERE o.owner_id = a.owner_id"
         " AND o.id <> a.id AND o.desired <> 'removed'),"
-        " (SELECT count(*) FROM campaigns c WHERE c.user_id = a.owner_id AND c.status = 'active')"
+        " (SELECT count(*) FROM campaigns c JOIN accounts o ON o.id = c.account_id AND o.desired <> 'removed'"
+        " WHERE c.user_id = a.owner_id AND c.status = 'active')"
         " FROM accounts a JOIN account_access x ON x.account_id = a.id AND x.role = 'owner'"
         " WHERE a.id = %s AND x.user_id = %s AND a.desired <> 'removed' FOR UPDATE OF a",
         (account_id, user_id),
@@ -320,10 +321,10 @@ async def sync_request(
 ) -> SyncRequest | None:
     """The state of the request of one account, the user's default one when none is named; None when not theirs."""
     async with conn.cursor(row_factory=class_row(SyncRequest)) as cursor:
-        await cursor.execute(
-            _REQUEST_LOCKED if lock else _REQUEST,
-            {"user": user_id, "id": account_id, "spacing": spacing},
-        )
+        wanted = {"user": user_id, "id": account_id, "spacing": spacing}
+        if lock and await (await cursor.execute(_REQUEST_LOCKED, wanted)).fetchone() is None:
+            return None
+        await cursor.execute(_REQUEST, wanted)  # as it is behind the lock: the share may have been revoked meanwhile
         return await cursor.fetchone()
 
 

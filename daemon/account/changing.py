@@ -6,7 +6,7 @@ password comes with it: the stored one is never sent to a host that it was not g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
@@ -15,7 +15,8 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from daemon.identity import users_store
+from daemon.identity import User, users_store
+from daemon.identity.rates import Allowance
 from daemon.network import Dialer, Endpoint
 from daemon.sharing import audit_store
 from daemon.sharing.audit_store import Action
@@ -32,6 +33,9 @@ from .verifying import verify
 from .views import AlreadyConnected
 
 log = structlog.get_logger(__name__)
+
+Count = Callable[[User, tuple[Endpoint, Endpoint], str], Awaitable[Allowance]]
+"""Counts an attempt of a caller, at two servers, with a user name."""
 
 CampaignStatus = Literal["active", "paused", "completed"]
 
@@ -99,23 +103,29 @@ class _Verified:
 class AccountChanges:
     """Carries out what callers want changed."""
 
-    def __init__(self, requests: Requests, dialer: Dialer, vault: Vault, *, nudge: Callable[[], None]) -> None:
+    def __init__(
+        self, requests: Requests, dialer: Dialer, vault: Vault, *, count: Count, nudge: Callable[[], None]
+    ) -> None:
         self._requests = requests
         self._dialer = dialer
         self._vault = vault
+        self._count = count
         self._nudge = nudge
 
-    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest) -> None:
-        """Change an account, all of it or nothing.
+    async def change(
+        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Callable[[Allowance], None]
+    ) -> None:
+        """Change an account, all of it or nothing; *told* how the caller stands, where credentials are tried.
 
         Raises:
             AccountNotFound, NotAllowed: by the rules of sharing.
+            RateExceeded: credentials were tried too often.
             VerificationFailed: a server did not accept the new credentials; nothing was changed.
             ChangedMeanwhile: somebody else changed the credentials meanwhile; nothing was changed.
             AlreadyConnected: the new mailbox is connected already.
             DatabaseAway: nothing was changed.
         """
-        verified = await self._verified(caller, account_id, request)
+        verified = await self._verified(caller, account_id, request, told)
         tried = False
 
         async def work(conn: Conn) -> None:
@@ -129,7 +139,9 @@ class AccountChanges:
             raise AlreadyConnected from None
         self._nudge()
 
-    async def _verified(self, caller: Caller, account_id: UUID, request: ChangeRequest) -> _Verified | None:
+    async def _verified(
+        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Callable[[Allowance], None]
+    ) -> _Verified | None:
         """The new credentials, once both servers have accepted them."""
         found = await self._requests.run(partial(changes_store.look, user_id=caller.user.id, account_id=account_id))
         for act in request.acts():  # before any server is asked
@@ -139,6 +151,7 @@ class AccountChanges:
         new = request.credentials(found)
         imap, smtp = new.imap or found.imap, new.smtp or found.smtp
         username = new.username or found.username
+        told(await self._count(caller.user, (imap, smtp), username))  # by now: a stranger uses up nobody's rate
         await verify(self._dialer, imap, smtp, username, new.password)
         return _Verified(imap, smtp, username, new.password, found.credentials_version)
 
@@ -218,6 +231,7 @@ class AccountChanges:
         """
 
         async def work(conn: Conn) -> None:
+            await users_store.lock(conn, caller.user.id)  # who disconnects counts campaigns behind the same lock
             found = await changes_store.look(conn, caller.user.id, account_id, lock=True)
             demand(Act.CAMPAIGN, found.access if found is not None else None)
             await changes_store.set_campaign(conn, caller.user.id, campaign_id, account_id, status)

@@ -20,8 +20,8 @@ import trio
 from uuid_utils.compat import uuid7
 
 from daemon import events
-from daemon.identity import Plans, User, rates_store, users_store
-from daemon.identity.rates import Allowance, Rate, subject
+from daemon.identity import Plans, User, users_store
+from daemon.identity.rates import Allowance
 from daemon.identity.users import normalise_email
 from daemon.network import Dialer
 from daemon.sharing import audit_store
@@ -36,6 +36,7 @@ from daemon.vault import Vault
 from . import access_store
 from .access_store import NewAccount, SyncRequest
 from .changing import AccountChanges
+from .connect_rates import ConnectRates
 from .listing import Form, Listing
 from .verifying import verify
 from .views import (
@@ -60,9 +61,6 @@ SYNC_WAIT: Final = 10.0
 SYNC_LOOK: Final = 0.1
 """Seconds between looks whether the run is done: it may be another node's."""
 
-HOUR: Final = 3600.0
-"""Seconds of a window in which attempts are counted."""
-
 REMEMBER: Final = 10_000
 """Callers remembered as stored, so that a request is not a write; beyond it all are forgotten and stored again."""
 
@@ -82,32 +80,6 @@ class _Saving:
 
     fresh: UUID
     former: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectRates:
-    """How often mailboxes may be tried, and people be invited."""
-
-    user: Rate
-    """Attempts of one caller, wherever to."""
-    host: Rate
-    """Attempts at one IMAP host, of all callers together: who throttles us throttles every account there."""
-    mailbox: Rate
-    """Attempts with one user name at one host, of all callers together: nobody guesses passwords through us."""
-    invitations: Rate
-    """Invitations of one caller."""
-
-    @classmethod
-    def of(
-        cls, *, connects: int, connects_per_host: int, connects_per_mailbox: int, invitations: int
-    ) -> ConnectRates:
-        """From attempts in an hour, and invitations in a day."""
-        return cls(
-            user=Rate("connect.user", connects, HOUR),
-            host=Rate("connect.host", connects_per_host, HOUR),
-            mailbox=Rate("connect.mailbox", connects_per_mailbox, HOUR),
-            invitations=Rate("invite.user", invitations, 24 * HOUR),
-        )
 
 
 class AccountService:
@@ -130,7 +102,7 @@ class AccountService:
         self._rates = rates
         self._nudge = nudge
         self.sharing = SharingService(requests, rates.invitations)
-        self.changes = AccountChanges(requests, dialer, vault, nudge=nudge)
+        self.changes = AccountChanges(requests, dialer, vault, count=partial(rates.count, requests), nudge=nudge)
         self._remembered: dict[str, User] = {}
         self._connected = self._refused = self._disconnected = 0
 
@@ -171,22 +143,7 @@ class AccountService:
         Raises:
             RateExceeded: it is one too many.
         """
-        host = request.imap.host
-        wanted = [
-            (self._rates.user, subject(user.id)),
-            (self._rates.host, subject(host)),
-            (self._rates.mailbox, subject(host, request.username)),
-        ]
-        return (await self._requests.run(partial(rates_store.take, wanted=wanted)))[0]
-
-    async def count_change(self, user: User, account_id: UUID) -> Allowance:
-        """Count one more attempt to change an account's credentials.
-
-        Raises:
-            RateExceeded: it is one too many.
-        """
-        wanted = [(self._rates.user, subject(user.id)), (self._rates.mailbox, subject(str(account_id)))]
-        return (await self._requests.run(partial(rates_store.take, wanted=wanted)))[0]
+        return await self._rates.count(self._requests, user, (request.imap, request.smtp), request.username)
 
     async def connect(self, caller: Caller, request: ConnectRequest) -> AccountView:
         """Verify a mailbox's credentials at both servers, and save it.

@@ -26,4 +26,4 @@ async def remember(conn: Conn, user: User) -> None:
 
 async def lock(conn: Conn, user_id: str) -> None:
     """Serialise what counts the user's accounts (quota, default, duplicates) until the transaction ends."""
-    await conn.execute("SELECT 1 FROM users WHERE id = %s FOR UPDATE", (user_id,))
+    await conn.execute("SELECT 1 FROM users WHERE id = %s FOR NO KEY UPDATE", (user_id,))

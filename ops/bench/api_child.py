@@ -15,7 +15,8 @@ from quart_trio import QuartTrio
 
 from control_api.app import create_app
 from control_api.server import serve_api
-from daemon.account.service import AccountService, ConnectRates
+from daemon.account.connect_rates import ConnectRates
+from daemon.account.service import AccountService
 from daemon.identity import Plans
 from daemon.settings import Settings
 from daemon.storage.database import Database

@@ -85,9 +85,6 @@ class MemoryService:
     async def count_connect(self, user, request):
         return Allowance(Rate("connect.user", 30, 3600.0), 29, 1_800_000_000)
 
-    async def count_change(self, user, account_id):
-        return Allowance(Rate("connect.user", 30, 3600.0), 28, 1_800_000_000)
-
     @property
     def sharing(self):
         return MemorySharing(self)
@@ -151,10 +148,12 @@ class MemoryListing:
 class MemoryChanges:
     service: MemoryService
 
-    async def change(self, caller, account_id, request):
+    async def change(self, caller, account_id, request, told):
         self.service.requests.append(request)
         await self.service.work()
         view = self.service.find(caller.user, account_id)
+        if request.credentials is not None:
+            told(Allowance(Rate("connect.user", 30, 3600.0), 28, 1_800_000_000))
         if request.name is not None:
             view = replace(view, name=request.name or view.email)
         if request.paused is not None:

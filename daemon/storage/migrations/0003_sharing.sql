@@ -21,6 +21,11 @@ CREATE INDEX audit_account ON audit (account_id, id DESC);
 
 -- An owner who has accounts has a default one.  At most one was true already; that there is one is looked at when the
 -- transaction ends, for to move it takes two steps.
+UPDATE accounts SET is_default = true WHERE id IN (
+    SELECT DISTINCT ON (owner_id) id FROM accounts a WHERE desired <> 'removed'
+    AND NOT EXISTS (SELECT FROM accounts d WHERE d.owner_id = a.owner_id AND d.is_default)
+    ORDER BY owner_id, created_at, id
+);
 CREATE FUNCTION default_account_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     owner text := coalesce(NEW.owner_id, OLD.owner_id);

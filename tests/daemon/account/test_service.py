@@ -14,8 +14,9 @@ import trio
 from daemon import events
 from daemon.account import service as service_module
 from daemon.account import verifying as verifying_module
+from daemon.account.connect_rates import ConnectRates
 from daemon.account.listing import Form
-from daemon.account.service import AccountService, ConnectRates
+from daemon.account.service import AccountService
 from daemon.account.views import (
     AccountView,
     AlreadyConnected,
