@@ -250,8 +250,7 @@ async def lock_owned(conn: Conn, user_id: str, account_id: UUID) -> Owned | None
     cursor = await conn.execute(
         "SELECT a.email, a.is_default, (SELECT count(*) FROM accounts o WHERE o.owner_id = a.owner_id"
         " AND o.id <> a.id AND o.desired <> 'removed'),"
-        " (SELECT count(*) FROM campaigns c JOIN accounts o ON o.id = c.account_id AND o.desired <> 'removed'"
-        " WHERE c.user_id = a.owner_id AND c.status = 'active')"
+        " (SELECT count(*) FROM campaigns c WHERE c.user_id = a.owner_id AND c.status = 'active')"
         " FROM accounts a JOIN account_access x ON x.account_id = a.id AND x.role = 'owner'"
         " WHERE a.id = %s AND x.user_id = %s AND a.desired <> 'removed' FOR UPDATE OF a",
         (account_id, user_id),
