@@ -82,11 +82,12 @@ async def _insert(
         sealed = vault.seal(account_id, {"password": Secret(password)})
         await conn.execute(
             "INSERT INTO accounts (id, owner_id, email, email_normal, name, imap_host, imap_port, imap_security,"
-            " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed)"
-            " VALUES (%s, %s, %s, %s, '', %s, %s, %s, %s, 587, 'starttls', %s, %s, %s) ON CONFLICT DO NOTHING",
+            " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed, is_default)"
+            " VALUES (%s, %s, %s, %s, '', %s, %s, %s, %s, 587, 'starttls', %s, %s, %s,"
+            " NOT EXISTS (SELECT FROM accounts WHERE owner_id = %s AND is_default)) ON CONFLICT DO NOTHING",
             (
                 *(account_id, owner, username, username, imap.host, imap.port, imap.security.value),
-                *(imap.host, username, sealed.data_key, sealed.fields["password"]),
+                *(imap.host, username, sealed.data_key, sealed.fields["password"], owner),
             ),
         )
         await conn.execute(
