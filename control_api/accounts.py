@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from daemon.account.listing import Form
 from daemon.account.views import AccountView
-from daemon.identity.rates import Allowance
 
 from .answers import Account, AccountDetail, Accounts, Connected, ConnectedAccount, Done, OneAccount
-from .errors import rate_headers
 from .operation import Call, Operation
 from .schemas import ConnectBody
 from .schemas_sharing import ChangeBody
@@ -39,9 +37,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
         return await listing.show(call.user.id)
 
     async def connect_account(call: Call) -> Connected:
-        request = call.body_as(ConnectBody).to_request()
-        call.headers.update(rate_headers(await service.count_connect(call.user, request)))
-        view = await service.connect(call.caller, request)
+        view = await service.connect(call.caller, call.body_as(ConnectBody).to_request(), call.told)
         return Connected(account=ConnectedAccount(id=view.id, email=view.email, sync_status=view.sync_status))
 
     async def get_account(call: Call) -> OneAccount:
@@ -49,11 +45,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
 
     async def change_account(call: Call) -> OneAccount:
         account_id, body = call.ids["account_id"], call.body_as(ChangeBody)
-
-        def told(allowance: Allowance) -> None:
-            call.headers.update(rate_headers(allowance))
-
-        await service.changes.change(call.caller, account_id, body.to_request(), told)
+        await service.changes.change(call.caller, account_id, body.to_request(), call.told)
         return await get_account(call)
 
     async def disconnect_account(call: Call) -> Done:
@@ -84,7 +76,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
             "PATCH", _ITEM, "changeAccount", "Change an account", _TAG, change_account, OneAccount, body=ChangeBody,
             limited=True,
             description="All of it or nothing. New credentials are verified at both servers before they replace the "
-            "old ones; only then a rate is counted. Admins may change all but credentials and the default.",
+            "old ones. The rate told is that of changes, with new credentials that of attempts to connect.",
             refusals={
                 400: "`validation_failed`, or the servers did not accept the credentials, as when connecting.",
                 403: "`not_allowed`: your role in the account does not allow that.",

@@ -92,6 +92,7 @@ class AccountDetail(Account):
     """One account with what it is doing and why."""
 
     desired_state: Literal["running", "paused", "removed"]
+    daily_limit: int | None = Field(description="Its own limit: recipients in 24 hours; null where it has none.")
     state: str
     state_reason: str | None
     state_code: str | None
@@ -106,6 +107,7 @@ class AccountDetail(Account):
         return cls(
             **_listed(view),
             desired_state=view.desired,
+            daily_limit=view.daily_limit,
             state=view.state,
             state_reason=view.state_reason,
             state_code=view.state_code,

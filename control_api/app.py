@@ -23,7 +23,7 @@ from daemon.vault.secret import Secret
 from . import accounts as accounts_resource
 from . import campaigns, docs, invitations, sync
 from .cookies import session_token
-from .errors import NotAuthenticated, NotJson, RequestForged
+from .errors import NotAuthenticated, NotJson, RequestForged, rate_headers
 from .openapi import document
 from .operation import MAX_WORD, Call, Operation
 from .origins import VARY, Origins, has_body, is_json
@@ -78,14 +78,16 @@ class ControlApi(BoundedApp):
                 self._check_origin()
                 body = await self._body(operation)
                 await self._accounts.remember(user)
+                added: dict[str, str] = {}
+                g.added_headers = added
                 call = Call(
                     Caller(user, g.client),
                     {name: value for name, value in given.items() if isinstance(value, UUID)},
                     {name: _word(value) for name, value in given.items() if isinstance(value, str)},
                     body,
                     {name: request.args[name] for name in operation.query if name in request.args},
+                    lambda allowance: added.update(rate_headers(allowance)),
                 )
-                g.added_headers = call.headers
                 answer = await operation.handle(call)
             return json_response(answer if isinstance(answer, bytes) else answer.model_dump_json().encode())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from daemon.account.campaigns import MOST_CAMPAIGNS
+
 from .answers import Done
 from .operation import Call, Operation
 from .schemas_sharing import CampaignBody
@@ -15,20 +17,22 @@ def operations(service: AccountsService) -> Sequence[Operation]:
 
     async def register(call: Call) -> Done:
         body = call.body_as(CampaignBody)
-        await service.changes.register_campaign(
-            call.caller, call.words["campaign_id"], body.account_id, body.status
+        await service.campaigns.register(
+            call.caller, call.words["campaign_id"], body.account_id, body.status, call.told
         )
         return Done()
 
     return (
         Operation(
             "PUT", "/mail/campaign-registry/{campaign_id}", "registerCampaign", "Say what a campaign does", "Campaigns",
-            register, Done, body=CampaignBody,
+            register, Done, body=CampaignBody, limited=True,
             description="While one of its owner's campaigns is active, the only remaining default account stays "
-            "connected.",
+            "connected. A campaign that is completed is forgotten. Whoever registered one may pause or complete it, "
+            "whatever has become of the account.",
             refusals={
                 400: "`validation_failed`.",
                 404: "There is no such account, or you have no part in it: which of the two is never told.",
+                409: f"`too_many_campaigns`: {MOST_CAMPAIGNS} of yours are not completed.",
             },
         ),
     )

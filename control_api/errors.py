@@ -15,6 +15,7 @@ from typing import Final
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from daemon.account.campaigns import MOST_CAMPAIGNS, TooManyCampaigns
 from daemon.account.changing import ChangedMeanwhile
 from daemon.account.views import AlreadyConnected, CampaignsActive, QuotaReached, VerificationFailed
 from daemon.errors import Fault, FaultKind, leaves
@@ -83,6 +84,15 @@ class InvalidBody(Exception):
         self.form = form
 
 
+class InvalidQuery(Exception):
+    """A parameter of the query that is not what the operation takes."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        super().__init__("the query is not valid")
+        self.name = name
+        self.sentence = sentence
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """One failure as it goes out; `extra` are members of the envelope beside the three that are always there."""
@@ -131,6 +141,9 @@ _FIXED: Final[Mapping[type[BaseException], Refusal]] = {
         409, "changed_meanwhile", "The credentials were changed by somebody else meanwhile; look, and try again."
     ),
     AlreadyConnected: Refusal(409, "already_connected", "This email address is already connected."),
+    TooManyCampaigns: Refusal(
+        409, "too_many_campaigns", f"At most {MOST_CAMPAIGNS} of your campaigns may be registered: complete some first."
+    ),
     CampaignsActive: Refusal(
         403,
         "campaigns_active",
@@ -194,6 +207,9 @@ def _single(exc: BaseException) -> Refusal:
         case InvalidBody():
             details = {"fieldErrors": exc.fields, "formErrors": exc.form}
             return Refusal(400, "validation_failed", "The body is not valid.", extra={"details": details})
+        case InvalidQuery():
+            details = {"fieldErrors": {exc.name: [exc.sentence]}, "formErrors": []}
+            return Refusal(400, "validation_failed", "The query is not valid.", extra={"details": details})
         case HTTPException():
             return _http(exc)
         case _:

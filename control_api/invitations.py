@@ -17,7 +17,6 @@ from .answers_sharing import (
     SharedWith,
     Shares,
 )
-from .errors import rate_headers
 from .operation import Call, Operation
 from .schemas_sharing import AnswerBody, InviteBody, number_in
 from .services import SharingApi
@@ -42,8 +41,7 @@ def operations(service: SharingApi) -> Sequence[Operation]:
 
     async def invite(call: Call) -> InvitationMade:
         body = call.body_as(InviteBody)
-        call.headers.update(rate_headers(await service.count_invitation(call.caller)))
-        made = await service.invite(call.caller, call.ids["account_id"], body.email, body.role)
+        made = await service.invite(call.caller, call.ids["account_id"], body.email, body.role, call.told)
         return InvitationMade(invitation=OpenInvitation.of(made))
 
     async def revoke_invitation(call: Call) -> Done:

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from daemon.identity import User
+from daemon.identity.rates import Told, untold
 from daemon.sharing.views import Caller
 
 from .schemas import BodyT
@@ -36,8 +37,8 @@ class Call:
     body: BaseModel | None = field(default=None, repr=False)
     query: Mapping[str, str] = field(default_factory=dict)
     """The query's parameters that the operation declares, as they came; the last of several."""
-    headers: dict[str, str] = field(default_factory=dict)
-    """To be added to the answer, whatever it will be."""
+    told: Told = field(default=untold, repr=False)
+    """Tells the caller how they stand to a rate, whatever the answer will be."""
 
     @property
     def user(self) -> User:

@@ -23,6 +23,9 @@ VARY: Final = "Sec-Fetch-Site, Origin, Cookie"
 PREFLIGHT_AGE: Final = 600
 """Seconds a browser may keep a preflight's answer; Chromium's own limit is 7,200."""
 
+EXPOSED: Final = "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
+"""Headers of answers that a listed origin's page may read, beside those that any may (Fetch, "CORS-safelisted")."""
+
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 
@@ -57,7 +60,7 @@ class Origins:
         return {
             "Access-Control-Allow-Origin": origin[0],
             "Access-Control-Allow-Credentials": "true",
-            "Access-Control-Expose-Headers": "Retry-After",
+            "Access-Control-Expose-Headers": EXPOSED,
         }
 
     def preflight_headers(self, origin: Sequence[str], methods: Iterable[str]) -> dict[str, str]:

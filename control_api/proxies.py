@@ -39,8 +39,10 @@ def _parse(text: str) -> _Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped  # a dual-stack socket shows IPv4 peers this way
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped  # a dual-stack socket shows IPv4 peers this way
+        return ipaddress.IPv6Address(int(address))  # without a zone (RFC 4007), which may be any text
     return address
 
 

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 
+from daemon.account.campaigns import CampaignStatus
 from daemon.account.changes_store import Changeable
-from daemon.account.changing import UNSET, CampaignStatus, ChangeRequest, NewCredentials
+from daemon.account.changing import UNSET, ChangeRequest, NewCredentials
 from daemon.network import Endpoint, Security, default_security
 from daemon.vault.secret import Secret
 
-from .errors import InvalidBody
+from .errors import InvalidQuery
 from .operation import MAX_WORD
 from .schemas import BodyModel, Email, Host, Name, Password, Port, Username, no_controls, wrong
 
@@ -108,11 +109,11 @@ def number_in(query: Mapping[str, str], name: str) -> int | None:
     """A number of the query, None where there is none.
 
     Raises:
-        InvalidBody: something else is there.
+        InvalidQuery: something else is there.
     """
     given = query.get(name)
     if given is None:
         return None
     if given.isascii() and given.isdigit() and len(given) <= len(str(MAX_ID)) and 0 < (number := int(given)) <= MAX_ID:
         return number
-    raise InvalidBody({name: ["This must be a positive number."]}, [])
+    raise InvalidQuery(name, "This must be a positive number.")

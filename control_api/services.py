@@ -6,15 +6,16 @@ must be safe to cancel at any await.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from daemon.account.changing import CampaignStatus, ChangeRequest
+from daemon.account.campaigns import CampaignStatus
+from daemon.account.changing import ChangeRequest
 from daemon.account.listing import Form
 from daemon.account.views import AccountView, ConnectRequest, SyncOverview, SyncRun
 from daemon.identity import User
-from daemon.identity.rates import Allowance
+from daemon.identity.rates import Told
 from daemon.sharing.rules import Access
 from daemon.sharing.views import Caller, Entry, Invitation, Received, Share
 
@@ -30,15 +31,7 @@ class Listing(Protocol):
 class SharingApi(Protocol):
     """Invitations, shares and the audit; `daemon.sharing.service` says what each raises."""
 
-    async def count_invitation(self, caller: Caller) -> Allowance:
-        """Count one more invitation of the caller's.
-
-        Raises:
-            RateExceeded: it is one too many.
-        """
-        ...
-
-    async def invite(self, caller: Caller, account_id: UUID, email: str, role: Access) -> Invitation:
+    async def invite(self, caller: Caller, account_id: UUID, email: str, role: Access, told: Told, /) -> Invitation:
         """Invite an address to an account."""
         ...
 
@@ -78,14 +71,16 @@ class SharingApi(Protocol):
 class ChangesApi(Protocol):
     """Changes of accounts; `daemon.account.changing` says what each raises."""
 
-    async def change(
-        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Callable[[Allowance], None], /
-    ) -> None:
-        """Change an account, all of it or nothing; *told* how the caller stands, where credentials are tried."""
+    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told, /) -> None:
+        """Change an account, all of it or nothing."""
         ...
 
-    async def register_campaign(
-        self, caller: Caller, campaign_id: str, account_id: UUID, status: CampaignStatus
+
+class CampaignsApi(Protocol):
+    """The registry of campaigns; `daemon.account.campaigns` says what it raises."""
+
+    async def register(
+        self, caller: Caller, campaign_id: str, account_id: UUID, status: CampaignStatus, told: Told, /
     ) -> None:
         """Note what a campaign does."""
         ...
@@ -108,12 +103,9 @@ class AccountsService(Protocol):
         """Changes of accounts."""
         ...
 
-    async def count_connect(self, user: User, request: ConnectRequest) -> Allowance:
-        """Count one more attempt to connect a mailbox: by the caller, to its host, and with its user name there.
-
-        Raises:
-            RateExceeded: it is one too many.
-        """
+    @property
+    def campaigns(self) -> CampaignsApi:
+        """The registry of campaigns."""
         ...
 
     async def remember(self, user: User) -> None:
@@ -132,10 +124,11 @@ class AccountsService(Protocol):
         """
         ...
 
-    async def connect(self, caller: Caller, request: ConnectRequest) -> AccountView:
-        """Verify the credentials against both servers, then save the account.
+    async def connect(self, caller: Caller, request: ConnectRequest, told: Told, /) -> AccountView:
+        """Verify the credentials against both servers, then save the account; *told* how the caller stands.
 
         Raises:
+            RateExceeded: the caller tried too often, or all callers this host or mailbox.
             AlreadyConnected: this address or this mailbox is connected.
             QuotaReached: the plan allows no further account.
             VerificationFailed: a server did not accept the credentials, or was not reached as asked.

@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import threading
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
@@ -33,7 +34,7 @@ import trio
 from control_api.app import create_app
 from control_api.operations import create_operations_app
 from control_api.server import serve_api
-from daemon.account.connect_rates import ConnectRates
+from daemon.account.caller_rates import CallerRates
 from daemon.account.pacing import Pacing
 from daemon.account.proofs import Proofs
 from daemon.account.service import AccountService
@@ -136,6 +137,7 @@ class Daemon:
             ttl=settings.fleet.claim_ttl,
             version=version(),
             migrated=self.migrated,
+            keep_audit=timedelta(days=settings.audit.keep_days),
         )
         plans = Plans({slug: plan.accounts for slug, plan in settings.plans.items()}, settings.auth.default_plan)
         self.accounts = AccountService(
@@ -143,7 +145,7 @@ class Daemon:
             dialer,
             vault,
             plans,
-            rates=ConnectRates.of(**settings.rates.model_dump()),
+            rates=CallerRates.of(**settings.rates.model_dump()),
             nudge=self.fleet.nudge,
         )
         self.health = Health(

@@ -178,9 +178,20 @@ class RateSettings(_Section):
     connects_per_host: int = Field(default=600, ge=1, le=1_000_000)
     """Those that all callers may try at one host in an hour: below what providers begin to throttle at."""
     connects_per_mailbox: int = Field(default=10, ge=1, le=1_000_000)
-    """Those that may be tried with one user name at one host in an hour: nobody is to guess passwords through us."""
+    """Those that a caller may try with one user name at one host in an hour: no passwords are guessed through us."""
+    connects_per_mailbox_of_all: int = Field(default=60, ge=1, le=1_000_000)
+    """Those that all callers together may: more, so that a stranger alone keeps nobody from their own mailbox."""
+    changes: int = Field(default=600, ge=1, le=1_000_000)
+    """Changes of accounts and of campaigns that a caller may make in an hour."""
     invitations: int = Field(default=50, ge=1, le=1_000_000)
     """Invitations that a caller may send in a day."""
+
+
+class AuditSettings(_Section):
+    """Who did what to which account."""
+
+    keep_days: int = Field(default=400, ge=1, le=36_500)
+    """Days that an entry is kept: a year, and the month in which somebody asks about it."""
 
 
 class LogSettings(_Section):
@@ -203,6 +214,7 @@ class Settings(_Section):
     fleet: FleetSettings = FleetSettings()
     sync: SyncSettings = SyncSettings()
     rates: RateSettings = RateSettings()
+    audit: AuditSettings = AuditSettings()
     logs: LogSettings = LogSettings()
     plans: dict[Slug, PlanSettings] = {}
 

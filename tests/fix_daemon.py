@@ -32,6 +32,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from daemon.settings import RateSettings
 from daemon.vault import generate_key_file
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.dovecot_conf import DovecotOptions
@@ -230,7 +231,7 @@ def loopback_settings(dsn: str, ca_file: Path, ports: tuple[int, ...]) -> Settin
         "network": {"allow": ["127.0.0.0/8", "::1/128"], "ports": list(ports), "ca_file": str(ca_file)},
         "sync": {"retry_first": 0.2, "retry_longest": 2.0},
         # One user tries one host hundreds of times.
-        "rates": dict.fromkeys(("connects", "connects_per_host", "connects_per_mailbox", "invitations"), 100_000),
+        "rates": dict.fromkeys(RateSettings.model_fields, 100_000),
     }
 
 

@@ -24,7 +24,7 @@ from .views import AccountView, FolderProgress, SyncOverview, SyncStatus
 VIEW_COLUMNS = (
     "a.id, a.email, a.name, a.imap_host, a.imap_port, a.imap_security, a.smtp_host, a.smtp_port, a.smtp_security,"
     " a.is_default, a.created_at, a.desired, a.state, a.state_reason, a.state_code, a.first_synced_at,"
-    " a.last_synced_at, a.last_contact_at, a.trouble_since, a.proof_until, a.retry_at, x.role AS access"
+    " a.last_synced_at, a.last_contact_at, a.trouble_since, a.proof_until, a.retry_at, a.daily_limit, x.role AS access"
 )
 """What `view_of` needs, of an account `a` and a row `x` of account_access; with `now() AS now` beside it."""
 
@@ -75,6 +75,7 @@ def view_of(get: Mapping[str, object], folders: tuple[FolderProgress, ...] = ())
         last_synced_at=_time(get["last_synced_at"]),
         last_contact_at=_time(get["last_contact_at"]),
         retry_at=_time(get["retry_at"]) if facts.state is State.RETRYING else None,
+        daily_limit=get["daily_limit"],  # type: ignore[arg-type]
         folders=folders,
         status_until=holds_until(facts, now),
     )

@@ -98,6 +98,14 @@ async def set_credentials(
     await command(conn, account_id, "changed")
 
 
+async def holds(conn: Conn, account_id: UUID, sealed: tuple[bytes, bytes]) -> bool:
+    """Whether an account has these very credentials."""
+    cursor = await conn.execute(
+        "SELECT FROM accounts WHERE id = %s AND data_key = %s AND password_sealed = %s", (account_id, *sealed)
+    )
+    return await cursor.fetchone() is not None
+
+
 async def make_default(conn: Conn, owner_id: str, account_id: UUID) -> None:
     """Make an account its owner's default one; the owner's row is locked."""
     await conn.execute(
@@ -105,12 +113,3 @@ async def make_default(conn: Conn, owner_id: str, account_id: UUID) -> None:
         (owner_id, account_id),
     )
     await conn.execute("UPDATE accounts SET is_default = true WHERE id = %s AND NOT is_default", (account_id,))
-
-
-async def set_campaign(conn: Conn, user_id: str, campaign_id: str, account_id: UUID, status: str) -> None:
-    """Note what a user's campaign does, and as which account."""
-    await conn.execute(
-        "INSERT INTO campaigns (user_id, id, account_id, status) VALUES (%s, %s, %s, %s) ON CONFLICT (user_id, id)"
-        " DO UPDATE SET account_id = excluded.account_id, status = excluded.status, updated_at = now()",
-        (user_id, campaign_id, account_id, status),
-    )

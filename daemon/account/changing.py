@@ -6,17 +6,16 @@ password comes with it: the stored one is never sent to a host that it was not g
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import psycopg
-import structlog
 
-from daemon.identity import User, users_store
-from daemon.identity.rates import Allowance
+from daemon.identity import users_store
+from daemon.identity.rates import Told, untold
 from daemon.network import Dialer, Endpoint
 from daemon.sharing import audit_store
 from daemon.sharing.audit_store import Action
@@ -28,16 +27,10 @@ from daemon.vault import Vault
 from daemon.vault.secret import Secret
 
 from . import access_store, changes_store
+from .caller_rates import CallerRates, count
 from .changes_store import Changeable
 from .verifying import verify
 from .views import AlreadyConnected
-
-log = structlog.get_logger(__name__)
-
-Count = Callable[[User, tuple[Endpoint, Endpoint], str], Awaitable[Allowance]]
-"""Counts an attempt of a caller, at two servers, with a user name."""
-
-CampaignStatus = Literal["active", "paused", "completed"]
 
 
 class Unset:
@@ -85,62 +78,63 @@ class ChangeRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """Credentials that both servers accepted."""
+    """Credentials that both servers accepted, sealed."""
 
     imap: Endpoint
     smtp: Endpoint
     username: str
-    password: Secret
+    sealed: tuple[bytes, bytes]
+    """Data key and password: no two sealings are alike."""
     version: int
     """Of the credentials that they replace."""
 
-    def is_stored(self, found: Changeable) -> bool:
-        """Whether they have replaced them."""
-        stored = (found.imap, found.smtp, found.username, found.credentials_version)
-        return stored == (self.imap, self.smtp, self.username, self.version + 1)
+    def told(self) -> dict[str, object]:
+        """What may be told of them: where they lead, and never the password."""
+        return {
+            "imap": f"{self.imap.host}:{self.imap.port}",
+            "smtp": f"{self.smtp.host}:{self.smtp.port}",
+            "username": self.username,
+            "password": "changed",
+        }
 
 
 class AccountChanges:
     """Carries out what callers want changed."""
 
     def __init__(
-        self, requests: Requests, dialer: Dialer, vault: Vault, *, count: Count, nudge: Callable[[], None]
+        self, requests: Requests, dialer: Dialer, vault: Vault, *, rates: CallerRates, nudge: Callable[[], None]
     ) -> None:
         self._requests = requests
         self._dialer = dialer
         self._vault = vault
-        self._count = count
+        self._rates = rates
         self._nudge = nudge
 
-    async def change(
-        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Callable[[Allowance], None]
-    ) -> None:
-        """Change an account, all of it or nothing; *told* how the caller stands, where credentials are tried.
+    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told = untold) -> None:
+        """Change an account, all of it or nothing; *told* how the caller stands to their rates.
 
         Raises:
             AccountNotFound, NotAllowed: by the rules of sharing.
-            RateExceeded: credentials were tried too often.
+            RateExceeded: the caller changed too much, or credentials were tried too often.
             VerificationFailed: a server did not accept the new credentials; nothing was changed.
             ChangedMeanwhile: somebody else changed the credentials meanwhile; nothing was changed.
             AlreadyConnected: the new mailbox is connected already.
             DatabaseAway: nothing was changed.
         """
+        await count(self._requests, self._rates.changes, caller.user, told)
         verified = await self._verified(caller, account_id, request, told)
-        tried = False
 
-        async def work(conn: Conn) -> None:
-            nonlocal tried
-            again, tried = tried, True
-            await self._change(conn, caller, account_id, request, verified, again=again)
+        async def work(conn: Conn, in_doubt: bool) -> None:
+            await self._change(conn, caller, account_id, request, verified, in_doubt=in_doubt)
 
         try:
-            await self._requests.run(work)
+            await self._requests.settle(work)
         except psycopg.errors.UniqueViolation:
             raise AlreadyConnected from None
         self._nudge()
 
     async def _verified(
-        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Callable[[Allowance], None]
+        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told
     ) -> _Verified | None:
         """The new credentials, once both servers have accepted them."""
         found = await self._requests.run(partial(changes_store.look, user_id=caller.user.id, account_id=account_id))
@@ -151,9 +145,12 @@ class AccountChanges:
         new = request.credentials(found)
         imap, smtp = new.imap or found.imap, new.smtp or found.smtp
         username = new.username or found.username
-        told(await self._count(caller.user, (imap, smtp), username))  # by now: a stranger uses up nobody's rate
+        await self._rates.count_attempt(self._requests, caller.user, told)
+        await self._rates.count_target(self._requests, caller.user, (imap, smtp), username)
         await verify(self._dialer, imap, smtp, username, new.password)
-        return _Verified(imap, smtp, username, new.password, found.credentials_version)
+        sealed = self._vault.seal(account_id, {"password": new.password})
+        key_and_password = (sealed.data_key, sealed.fields["password"])
+        return _Verified(imap, smtp, username, key_and_password, found.credentials_version)
 
     async def _change(
         self,
@@ -163,9 +160,9 @@ class AccountChanges:
         request: ChangeRequest,
         verified: _Verified | None,
         *,
-        again: bool,
+        in_doubt: bool,
     ) -> None:
-        """Change what is not so yet; *again*: an earlier try may have been committed although its answer was lost."""
+        """Change what is not so yet."""
         if request.make_default:
             await users_store.lock(conn, caller.user.id)
         found = await changes_store.look(conn, caller.user.id, account_id, lock=True)
@@ -185,8 +182,13 @@ class AccountChanges:
             changed["paused"] = request.paused
         if request.make_default and not found.is_default:
             changed["is_default"] = True
-        if verified is not None and not (again and verified.is_stored(found)):
-            changed |= await self._replace(conn, account_id, found, verified)
+        if verified is not None and not (in_doubt and await changes_store.holds(conn, account_id, verified.sealed)):
+            if found.credentials_version != verified.version:
+                raise ChangedMeanwhile
+            await changes_store.set_credentials(
+                conn, account_id, verified.imap, verified.smtp, verified.username, verified.sealed
+            )
+            changed |= verified.told()
         if changed:
             await audit_store.note(conn, caller, account_id, Action.CHANGED, changed)
 
@@ -201,41 +203,3 @@ class AccountChanges:
         if request.paused is not None and request.paused != (found.desired == "paused"):
             columns["desired"] = "paused" if request.paused else "running"
         return columns
-
-    async def _replace(
-        self, conn: Conn, account_id: UUID, found: Changeable, verified: _Verified
-    ) -> dict[str, object]:
-        """Store the credentials; what is told of them: where they lead, and never the password."""
-        if found.credentials_version != verified.version:
-            raise ChangedMeanwhile
-        sealed = self._vault.seal(account_id, {"password": verified.password})
-        await changes_store.set_credentials(
-            conn, account_id, verified.imap, verified.smtp, verified.username,
-            (sealed.data_key, sealed.fields["password"]),
-        )  # fmt: skip
-        log.info("account.credentials_changed", account=str(account_id))
-        return {
-            "imap": f"{verified.imap.host}:{verified.imap.port}",
-            "smtp": f"{verified.smtp.host}:{verified.smtp.port}",
-            "username": verified.username,
-            "password": "changed",
-        }
-
-    async def register_campaign(
-        self, caller: Caller, campaign_id: str, account_id: UUID, status: CampaignStatus
-    ) -> None:
-        """Note what one of the caller's campaigns does; an active one keeps its owner's last account connected.
-
-        Raises:
-            AccountNotFound: unknown, or the caller has no part in it.
-        """
-
-        async def work(conn: Conn) -> None:
-            await users_store.lock(conn, caller.user.id)  # who disconnects counts campaigns behind the same lock
-            found = await changes_store.look(conn, caller.user.id, account_id, lock=True)
-            demand(Act.CAMPAIGN, found.access if found is not None else None)
-            await changes_store.set_campaign(conn, caller.user.id, campaign_id, account_id, status)
-            detail = {"campaign_id": campaign_id, "status": status}
-            await audit_store.note(conn, caller, account_id, Action.CAMPAIGN, detail)
-
-        await self._requests.run(work)

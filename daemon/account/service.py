@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from daemon import events
 from daemon.identity import Plans, User, users_store
-from daemon.identity.rates import Allowance
+from daemon.identity.rates import Told, untold
 from daemon.identity.users import normalise_email
 from daemon.network import Dialer
 from daemon.sharing import audit_store
@@ -35,8 +35,9 @@ from daemon.vault import Vault
 
 from . import access_store
 from .access_store import NewAccount, SyncRequest
+from .caller_rates import CallerRates
+from .campaigns import CampaignRegistry
 from .changing import AccountChanges
-from .connect_rates import ConnectRates
 from .listing import Form, Listing
 from .verifying import verify
 from .views import (
@@ -92,7 +93,7 @@ class AccountService:
         vault: Vault,
         plans: Plans,
         *,
-        rates: ConnectRates,
+        rates: CallerRates,
         nudge: Callable[[], None],
     ) -> None:
         self._requests = requests
@@ -102,7 +103,8 @@ class AccountService:
         self._rates = rates
         self._nudge = nudge
         self.sharing = SharingService(requests, rates.invitations)
-        self.changes = AccountChanges(requests, dialer, vault, count=partial(rates.count, requests), nudge=nudge)
+        self.changes = AccountChanges(requests, dialer, vault, rates=rates, nudge=nudge)
+        self.campaigns = CampaignRegistry(requests, rates.changes)
         self._remembered: dict[str, User] = {}
         self._connected = self._refused = self._disconnected = 0
 
@@ -137,26 +139,21 @@ class AccountService:
 
     # -- connecting ----------------------------------------------------------------------------------------------------
 
-    async def count_connect(self, user: User, request: ConnectRequest) -> Allowance:
-        """Count one more attempt to connect a mailbox.
+    async def connect(self, caller: Caller, request: ConnectRequest, told: Told = untold) -> AccountView:
+        """Verify a mailbox's credentials at both servers, and save it; *told* how the caller stands to their rate.
 
         Raises:
-            RateExceeded: it is one too many.
-        """
-        return await self._rates.count(self._requests, user, (request.imap, request.smtp), request.username)
-
-    async def connect(self, caller: Caller, request: ConnectRequest) -> AccountView:
-        """Verify a mailbox's credentials at both servers, and save it.
-
-        Raises:
+            RateExceeded: the caller tried too often, or all callers this host or mailbox.
             AlreadyConnected: the caller has connected this address, or somebody this mailbox.
             QuotaReached: the caller's plan allows no more.
             VerificationFailed: a server said no, or could not be reached as asked; nothing was saved.
             DatabaseAway: nothing was saved.
         """
         user = caller.user
+        await self._rates.count_attempt(self._requests, user, told)
         await self.remember(user)
         await self._requests.run(partial(self._check, user=user, email=request.email))
+        await self._rates.count_target(self._requests, user, (request.imap, request.smtp), request.username)
         try:
             await verify(self._dialer, request.imap, request.smtp, request.username, request.password)
         except VerificationFailed as failed:
@@ -165,7 +162,8 @@ class AccountService:
             raise
         saving = _Saving(uuid7())
         try:
-            account_id = await self._requests.run(partial(self._save, caller=caller, request=request, saving=saving))
+            save = partial(self._save, caller=caller, request=request, saving=saving)
+            account_id = await self._requests.settle(save)
         except psycopg.errors.UniqueViolation:
             raise AlreadyConnected from None
         self._connected += 1
@@ -180,13 +178,15 @@ class AccountService:
         if limits.accounts is not None and await access_store.count_owned(conn, user.id) >= limits.accounts:
             raise QuotaReached(limits.slug, limits.accounts)
 
-    async def _save(self, conn: Conn, *, caller: Caller, request: ConnectRequest, saving: _Saving) -> UUID:
+    async def _save(
+        self, conn: Conn, in_doubt: bool, *, caller: Caller, request: ConnectRequest, saving: _Saving
+    ) -> UUID:
         """Save what was verified; a mailbox that the caller disconnected before comes back with its id and mail."""
         user = caller.user
         await users_store.lock(conn, user.id)
-        for tried in filter(None, (saving.former, saving.fresh)):
+        for tried in filter(None, (saving.former, saving.fresh)) if in_doubt else ():
             if await access_store.is_running(conn, tried):
-                return tried  # an earlier try was committed although its answer was lost
+                return tried
         await self._check(conn, user=user, email=request.email)
         former = await access_store.find_removed(conn, user.id, request.imap.host, request.username)
         saving.former = former
@@ -219,16 +219,12 @@ class AccountService:
             AccountNotFound: unknown, or not the caller's own.
             CampaignsActive: it is the only remaining default account while campaigns are active.
         """
-        tried = False
 
-        async def remove(conn: Conn) -> None:
-            nonlocal tried
-            again, tried = tried, True
-            # A COMMIT whose answer was lost may have done it already: then that is the answer.
-            if not (again and await access_store.just_removed(conn, caller.user.id, account_id)):
+        async def remove(conn: Conn, in_doubt: bool) -> None:
+            if not (in_doubt and await access_store.just_removed(conn, caller.user.id, account_id)):
                 await self._remove(conn, caller=caller, account_id=account_id)
 
-        await self._requests.run(remove)
+        await self._requests.settle(remove)
         self._disconnected += 1
         self._nudge()
 
@@ -259,8 +255,8 @@ class AccountService:
             AccountNotFound: unknown, or the caller has no part in it.
             NotAllowed: their role does not allow it.
         """
-        ask = partial(self._ask, caller=caller, account_id=account_id)
-        asked, repeat = await self._requests.run(ask)
+        ask = partial(self._ask, user=caller.user, account_id=account_id)
+        asked, repeat = await self._requests.settle(ask)
         if repeat or not asked.runnable:
             return SyncRun(asked.account_id, "queued", asked.new_messages, asked.last_synced_at)
         self._nudge()
@@ -273,12 +269,14 @@ class AccountService:
                     return SyncRun(now.account_id, "synced", now.new_messages, now.served_at)
         return SyncRun(asked.account_id, "queued", asked.new_messages, asked.last_synced_at)
 
-    async def _ask(self, conn: Conn, *, caller: Caller, account_id: UUID | None) -> tuple[SyncRequest, bool]:
-        asked = await self._look(conn, user=caller.user, account_id=account_id, lock=True)
+    async def _ask(
+        self, conn: Conn, in_doubt: bool, *, user: User, account_id: UUID | None
+    ) -> tuple[SyncRequest, bool]:
+        """Leave the request, and whether it is a repeat; a recent one that may be this one's own is none."""
+        asked = await self._look(conn, user=user, account_id=account_id, lock=True)
         if not asked.recent and asked.runnable:
             await access_store.request_sync(conn, asked.account_id)
-            await audit_store.note(conn, caller, asked.account_id, Action.SYNC_ASKED)
-        return asked, asked.recent
+        return asked, asked.recent and not in_doubt
 
     @staticmethod
     async def _look(conn: Conn, *, user: User, account_id: UUID | None, lock: bool) -> SyncRequest:

@@ -68,6 +68,8 @@ class AccountView:
     last_synced_at: datetime | None
     last_contact_at: datetime | None
     retry_at: datetime | None
+    daily_limit: int | None = None
+    """Its own limit: recipients in 24 hours."""
     folders: tuple[FolderProgress, ...] = ()
     """Filled for one account, empty in a list."""
     status_until: datetime | None = None

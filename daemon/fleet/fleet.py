@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -32,6 +33,7 @@ import trio
 from daemon.account.tree import AccountTree, Runtime
 from daemon.errors import Fault
 from daemon.identity import rates_store
+from daemon.sharing import audit_store
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from daemon.storage.fence import ClaimLost
@@ -88,7 +90,15 @@ class Fleet:
     """The accounts of one node."""
 
     def __init__(
-        self, runtime: Runtime, *, node: UUID, capacity: int, ttl: float, version: str, migrated: trio.Event
+        self,
+        runtime: Runtime,
+        *,
+        node: UUID,
+        capacity: int,
+        ttl: float,
+        version: str,
+        migrated: trio.Event,
+        keep_audit: timedelta = timedelta(days=400),
     ) -> None:
         self.node = node
         self._runtime = runtime
@@ -96,6 +106,7 @@ class Fleet:
         self._capacity = capacity
         self._ttl = ttl
         self._version = version
+        self._keep_audit = keep_audit
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._trees: dict[UUID, AccountTree] = {}
         self._stopping: set[UUID] = set()
@@ -188,6 +199,7 @@ class Fleet:
             self._next_tidy = now + TIDY_EVERY
             await self._database.run(claims_store.tidy)
             await self._database.run(rates_store.forget_rested)
+            await self._database.run(partial(audit_store.forget_old, keep=self._keep_audit))
         requests, view, mark = await self._database.run(self._look)
         share = fair_share(view.accounts, view.capacities, self._capacity)
         room = min(share - self._staying, CLAIM_AT_ONCE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -40,6 +41,14 @@ class Allowance:
     """Seconds until the one may be done that was too many."""
 
 
+Told = Callable[[Allowance], None]
+"""Is told how a caller stands: before what was counted is done, for it may fail."""
+
+
+def untold(_: Allowance) -> None:
+    """For who does not want to know."""
+
+
 class RateExceeded(Exception):
     """One too many."""
 
@@ -49,8 +58,11 @@ class RateExceeded(Exception):
 
 
 def subject(*parts: str) -> bytes:
-    """What is counted, as the table keeps it: of bounded length, and no address that anybody could read there."""
-    return hashlib.sha256("\0".join(part.casefold() for part in parts).encode("utf-8", "surrogatepass")).digest()
+    """What is counted, as the table keeps it: of bounded length, and no address that anybody could read there.
+
+    Parts are taken as they are; those that may be written in several ways are folded by who knows that they may.
+    """
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def stands(rate: Rate, rest_in: float, now: float, *, refused: bool) -> Allowance:

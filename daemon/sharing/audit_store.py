@@ -1,12 +1,14 @@
 """The audit's SQL: who did what to which account, when, and from where.
 
 An entry is written in the transaction that does what it tells of, so there is none without the other.  No secret is in
-it: of credentials that are changed it says which fields, never their values.
+it: of credentials that are changed it says which fields, never their values.  What changes nothing (to synchronise, to
+set what is so already) is not in it; all that is, is counted by a rate of whoever does it, so that nobody can fill it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -21,6 +23,9 @@ from .views import Caller, Entry
 PAGE: Final = 100
 """Entries of one answer."""
 
+FORGET_AT_ONCE: Final = 10_000
+"""Entries removed in one transaction, which is a fraction of a second; what is left goes the next time."""
+
 
 class Action(StrEnum):
     """What can be done to an account."""
@@ -34,7 +39,6 @@ class Action(StrEnum):
     INVITATION_DECLINED = "invitation.declined"
     SHARE_REVOKED = "share.revoked"
     SHARE_LEFT = "share.left"
-    SYNC_ASKED = "sync.requested"
     CAMPAIGN = "campaign.registered"
 
 
@@ -57,3 +61,11 @@ async def read(conn: Conn, account_id: UUID, before: int | None) -> Sequence[Ent
             (account_id, before, before, PAGE),
         )
         return await cursor.fetchall()
+
+
+async def forget_old(conn: Conn, keep: timedelta) -> None:
+    """Remove entries older than is kept."""
+    await conn.execute(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < now() - %s ORDER BY at LIMIT %s)",
+        (keep, FORGET_AT_ONCE),
+    )

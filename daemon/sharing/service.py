@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 
 from daemon.identity import rates_store
-from daemon.identity.rates import Allowance, Rate, subject
+from daemon.identity.rates import Rate, Told, subject, untold
 from daemon.identity.users import normalise_email
 from daemon.storage.connection import Conn
 from daemon.storage.requests import Requests
@@ -44,24 +44,20 @@ class SharingService:
         self._requests = requests
         self._rate = rate
 
-    async def count_invitation(self, caller: Caller) -> Allowance:
-        """Count one more invitation of the caller's.
+    # -- the owner's side ----------------------------------------------------------------------------------------------
+
+    async def invite(
+        self, caller: Caller, account_id: UUID, email: str, role: Access, told: Told = untold
+    ) -> Invitation:
+        """Invite an address to have part in an account; *told* how the caller stands to their rate.
 
         Raises:
             RateExceeded: it is one too many.
-        """
-        wanted = [(self._rate, subject(caller.user.id))]
-        return (await self._requests.run(partial(rates_store.take, wanted=wanted)))[0]
-
-    # -- the owner's side ----------------------------------------------------------------------------------------------
-
-    async def invite(self, caller: Caller, account_id: UUID, email: str, role: Access) -> Invitation:
-        """Invite an address to have part in an account.
-
-        Raises:
             AccountNotFound, NotAllowed: by the rules.
             CannotInvite: oneself, somebody with access, twice, or one too many.
         """
+        counted = partial(rates_store.take, wanted=[(self._rate, subject(caller.user.id))])
+        told((await self._requests.run(counted))[0])
         invitation = NewInvitation(
             id=f"inv_{secrets.token_hex(16)}",
             account_id=account_id,
@@ -159,14 +155,14 @@ class SharingService:
         await self._once(work)
 
     async def audit(self, caller: Caller, account_id: UUID, before: int | None) -> Sequence[Entry]:
-        """What was done to an account, the last first.
+        """What was done to an account, the last first; its owner may read it after it was disconnected, too.
 
         Raises:
             AccountNotFound, NotAllowed: by the rules.
         """
 
         async def work(conn: Conn) -> Sequence[Entry]:
-            demand(Act.AUDIT, await sharing_store.access(conn, caller.user.id, account_id))
+            demand(Act.AUDIT, await sharing_store.access(conn, caller.user.id, account_id, removed=True))
             return await audit_store.read(conn, account_id, before)
 
         return await self._requests.run(work)
@@ -220,18 +216,15 @@ class SharingService:
 
     async def _once(self, work: Callable[[Conn], Awaitable[None]]) -> None:
         """Run what takes something away; a COMMIT whose answer was lost may have taken it, and that is the answer."""
-        tried = False
 
-        async def again(conn: Conn) -> None:
-            nonlocal tried
-            repeated, tried = tried, True
+        async def take(conn: Conn, in_doubt: bool) -> None:
             try:
                 await work(conn)
             except (AccountNotFound, InvitationNotFound, ShareNotFound):  # of one's own share the account goes with it
-                if not repeated:
+                if not in_doubt:
                     raise
 
-        await self._requests.run(again)
+        await self._requests.settle(take)
 
     @staticmethod
     async def _addressed(conn: Conn, caller: Caller, invitation_id: str) -> sharing_store.Addressed:

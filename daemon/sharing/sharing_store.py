@@ -19,12 +19,12 @@ from .rules import Access
 from .views import Invitation, Received, Share
 
 
-async def access(conn: Conn, user_id: str, account_id: UUID) -> Access | None:
-    """The caller's role in a connected account, None without any."""
+async def access(conn: Conn, user_id: str, account_id: UUID, *, removed: bool = False) -> Access | None:
+    """The caller's role in a connected account, None without any; *removed*: or in one that was disconnected."""
     cursor = await conn.execute(
         "SELECT x.role FROM accounts a JOIN account_access x ON x.account_id = a.id AND x.user_id = %s"
-        " WHERE a.id = %s AND a.desired <> 'removed'",
-        (user_id, account_id),
+        " WHERE a.id = %s AND (a.desired <> 'removed' OR %s)",
+        (user_id, account_id, removed),
     )
     row = await cursor.fetchone()
     return row[0] if row else None

@@ -182,6 +182,7 @@ class Database:
         claim: Claim | None = None,
         patience: float = math.inf,
         gate: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+        in_doubt: Callable[[], None] | None = None,
     ) -> T:
         """Run `work(conn)` in one transaction and give what it returns; fenced first when a claim is given.
 
@@ -193,6 +194,7 @@ class Database:
             claim: the account's claim, held until the transaction ends.
             patience: seconds to wait in all for a database that is away; it does not bound the work itself.
             gate: gives what is held during each attempt, from before it has a connection.
+            in_doubt: called before the work runs again upon what may be its own result.
 
         Raises:
             DatabaseAway: still away when patience ended, or too slow for its time limits again and again.
@@ -206,9 +208,11 @@ class Database:
             try:
                 async with gate(), self.transaction(claim) as conn:
                     return await work(conn)
-            except DatabaseAway:
+            except DatabaseAway as away:
                 if trio.current_time() >= deadline:
                     raise
+                if away.commit_unknown and in_doubt is not None:
+                    in_doubt()
                 # The probe may well succeed where this work does not (a full disk): pace it by itself as well.
                 losses += 1
                 await trio.sleep(min(self._pause(losses), max(deadline - trio.current_time(), 0.0)))

@@ -34,10 +34,30 @@ class Requests:
 
     async def run(self, work: Callable[[Conn], Awaitable[T]]) -> T:
         """One transaction; DatabaseAway when the database is away for longer than a request waits."""
+        return await self._run(work, None)
+
+    async def settle(self, work: Callable[[Conn, bool], Awaitable[T]]) -> T:
+        """`run` for work whose answer depends on what it finds: told whether it may find its own result.
+
+        That is so after a COMMIT whose answer was lost, and only then: after a try that was rolled back whatever is
+        found was there before, or is somebody else's.
+        """
+        doubt = False
+
+        def doubted() -> None:
+            nonlocal doubt
+            doubt = True
+
+        async def told(conn: Conn) -> T:
+            return await work(conn, doubt)
+
+        return await self._run(told, doubted)
+
+    async def _run(self, work: Callable[[Conn], Awaitable[T]], in_doubt: Callable[[], None] | None) -> T:
         if not self._migrated():
             raise DatabaseAway("the schema has not been brought up to date yet")
         with trio.move_on_after(PATIENCE):  # a server that has fallen silent under way is away as well
-            return await self._database.run(work, patience=PATIENCE)
+            return await self._database.run(work, patience=PATIENCE, in_doubt=in_doubt)
         raise DatabaseAway("the database did not answer in the time of a request")
 
     async def read(self, work: Callable[[Conn], Awaitable[T]]) -> T:

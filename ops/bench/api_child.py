@@ -15,7 +15,7 @@ from quart_trio import QuartTrio
 
 from control_api.app import create_app
 from control_api.server import serve_api
-from daemon.account.connect_rates import ConnectRates
+from daemon.account.caller_rates import CallerRates
 from daemon.account.service import AccountService
 from daemon.identity import Plans
 from daemon.settings import Settings
@@ -37,7 +37,7 @@ async def _api(wanted: dict[str, Any]) -> None:
             dialer_to((), None),
             vault_of(bytes.fromhex(wanted["key"])),
             Plans({}, settings.auth.default_plan),
-            rates=ConnectRates.of(**settings.rates.model_dump()),
+            rates=CallerRates.of(**settings.rates.model_dump()),
             nudge=lambda: None,
         )
         await serve_api(create_app(settings, service, Secret(wanted["secret"])), f"127.0.0.1:{wanted['port']}")

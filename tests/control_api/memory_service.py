@@ -31,7 +31,7 @@ SYNCED_AT = datetime(2026, 1, 15, 10, 0, 0, 987654, UTC)
 @dataclass
 class MemoryService:
     quota: int | None = None
-    campaigns: bool = False
+    campaigns_active: bool = False
     delay: float = 0.0
     gate: trio.Event | None = None
     """Work that has begun does not end before this is set."""
@@ -82,9 +82,6 @@ class MemoryService:
         view = self.find(user, account_id)
         return replace(view, folders=(FolderProgress("INBOX", 10, 4, 4096, False, "qresync"),))
 
-    async def count_connect(self, user, request):
-        return Allowance(Rate("connect.user", 30, 3600.0), 29, 1_800_000_000)
-
     @property
     def sharing(self):
         return MemorySharing(self)
@@ -93,8 +90,13 @@ class MemoryService:
     def changes(self):
         return MemoryChanges(self)
 
-    async def connect(self, caller, request):
+    @property
+    def campaigns(self):
+        return MemoryCampaigns(self)
+
+    async def connect(self, caller, request, told):
         user = caller.user
+        told(Allowance(Rate("connect.user", 30, 3600.0), 29, 1_800_000_000))
         self.requests.append(request)
         await self.work()
         if any(normalise_email(view.email) == normalise_email(request.email) for view in self._own(user)):
@@ -116,7 +118,7 @@ class MemoryService:
     async def disconnect(self, caller, account_id):
         await self.work()
         view = self.find(caller.user, account_id)
-        if view.is_default and self.campaigns:
+        if view.is_default and self.campaigns_active:
             raise CampaignsActive
         del self.accounts[account_id]
 
@@ -150,6 +152,7 @@ class MemoryChanges:
 
     async def change(self, caller, account_id, request, told):
         self.service.requests.append(request)
+        told(Allowance(Rate("change.user", 600, 3600.0), 599, 1_800_000_000))
         await self.service.work()
         view = self.service.find(caller.user, account_id)
         if request.credentials is not None:
@@ -160,7 +163,13 @@ class MemoryChanges:
             view = replace(view, desired="paused" if request.paused else "running")
         self.service.accounts[account_id] = caller.user.id, view
 
-    async def register_campaign(self, caller, campaign_id, account_id, status):
+
+@dataclass
+class MemoryCampaigns:
+    service: MemoryService
+
+    async def register(self, caller, campaign_id, account_id, status, told):
+        told(Allowance(Rate("change.user", 600, 3600.0), 599, 1_800_000_000))
         self.service.requests.append((campaign_id, account_id, status))
         await self.service.work()
         self.service.find(caller.user, account_id)
@@ -174,14 +183,12 @@ class MemorySharing:
     invitation = Invitation("inv_0123456789abcdef", "ann@example.com", "member", SYNCED_AT, SYNCED_AT)
     share = Share("auth0|bob/1", "bob@example.com", "admin", SYNCED_AT)
 
-    async def count_invitation(self, caller):
-        return Allowance(Rate("invite.user", 50, 86400.0), 49, 1_800_000_000)
-
     async def _seen(self, caller, account_id):
         await self.service.work()
         self.service.find(caller.user, account_id)
 
-    async def invite(self, caller, account_id, email, role):
+    async def invite(self, caller, account_id, email, role, told):
+        told(Allowance(Rate("invite.user", 50, 86400.0), 49, 1_800_000_000))
         await self._seen(caller, account_id)
         return replace(self.invitation, invitee_email=email, role=role)
 

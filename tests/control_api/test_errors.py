@@ -56,7 +56,7 @@ def test_the_pause_stays_within_reason(seconds):
 
 def test_every_named_exception_of_the_daemon_and_of_ours_is_in_the_table():
     arguments = {"QuotaReached": ("free", 1), "VerificationFailed": (Service.IMAP, Fault(FaultKind.LOST, "Gone.")),
-                 "InvalidBody": ({}, []), "TokenRefused": ("expired",)}
+                 "InvalidBody": ({}, []), "InvalidQuery": ("before", "Not so."), "TokenRefused": ("expired",)}
     named = [one for module in (views, table) for one in vars(module).values()
              if isinstance(one, type) and issubclass(one, Exception)
              and one.__module__ in {views.__name__, table.__name__}]

@@ -100,7 +100,7 @@ async def test_ids_that_are_no_uuids(call, wrong):
 
 async def test_the_last_default_account_of_active_campaigns(call, service):
     account = await connected(call)
-    service.campaigns = True
+    service.campaigns_active = True
     answer = await call("DELETE", f"/mail/accounts/{account['id']}")
     assert await status_and_code(answer) == (403, "campaigns_active")
 

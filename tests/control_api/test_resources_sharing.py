@@ -88,10 +88,10 @@ async def test_who_cannot_be_invited(call, service, item, conflict):
 
 
 async def test_too_many_invitations(call, item, monkeypatch):
-    async def count(*_):
+    async def invite(*_):
         raise RateExceeded(Allowance(Rate("invite.user", 50, 86400.0), 0, 1_800_000_000, 100.2))
 
-    monkeypatch.setattr(MemorySharing, "count_invitation", count)
+    monkeypatch.setattr(MemorySharing, "invite", invite)
     answer = await call("POST", f"{item}/invitations", json={"email": "ann@example.com"})
     assert await status_and_code(answer) == (429, "rate_limited")
     assert answer.headers["Retry-After"] == "101"

@@ -18,6 +18,7 @@ CREATE TABLE audit (
     detail      jsonb NOT NULL DEFAULT '{}' CHECK (pg_column_size(detail) <= 8192)
 );
 CREATE INDEX audit_account ON audit (account_id, id DESC);
+CREATE INDEX audit_at ON audit (at);
 
 -- An owner who has accounts has a default one.  At most one was true already; that there is one is looked at when the
 -- transaction ends, for to move it takes two steps.

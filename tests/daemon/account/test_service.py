@@ -14,7 +14,7 @@ import trio
 from daemon import events
 from daemon.account import service as service_module
 from daemon.account import verifying as verifying_module
-from daemon.account.connect_rates import ConnectRates
+from daemon.account.caller_rates import CallerRates
 from daemon.account.listing import Form
 from daemon.account.service import AccountService
 from daemon.account.views import (
@@ -37,7 +37,10 @@ from tests.stored import one
 
 ANN = User("ann", "ann@example.test", "Ann", "free")
 BOB = User("bob", "bob@example.test", "Bob", "free")
-RATES = ConnectRates.of(connects=1000, connects_per_host=1000, connects_per_mailbox=1000, invitations=1000)
+RATES = CallerRates.of(
+    connects=1000, connects_per_host=1000, connects_per_mailbox=1000, connects_per_mailbox_of_all=1000, changes=1000,
+    invitations=1000,
+)  # fmt: skip
 NUDGES: list[None] = []
 
 

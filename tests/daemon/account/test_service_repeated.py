@@ -18,8 +18,10 @@ class Forgetful:
     def __init__(self, database):
         self.database = database
 
-    async def run(self, work, **how):
+    async def run(self, work, *, in_doubt=None, **how):
         await self.database.run(work, **how)
+        if in_doubt is not None:
+            in_doubt()
         return await self.database.run(work, **how)
 
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from daemon.identity import User, users_store
-from daemon.identity.rates import Rate, RateExceeded
+from daemon.identity.rates import Allowance, Rate, RateExceeded
 from daemon.sharing.rules import (
     AccountNotFound,
     CannotInvite,
@@ -202,11 +202,16 @@ async def test_accepted_and_revoked_at_once_it_is_one_of_both(
         await execute(db, "DELETE FROM account_access WHERE user_id = 'ann'")
 
 
-async def test_invitations_are_counted(db: Database) -> None:
+async def test_invitations_are_counted(db: Database, account: UUID) -> None:
     limited = SharingService(Requests(db, migrated=lambda: True), Rate("invite.user", 2, 3600.0))
-    assert [(await limited.count_invitation(OWNER)).remaining for _ in range(2)] == [1, 0]
+    stood: list[Allowance] = []
+    for name in ("a", "b"):
+        await limited.invite(OWNER, account, f"{name}@example.test", "member", stood.append)
+    assert [each.remaining for each in stood] == [1, 0]
     with pytest.raises(RateExceeded) as caught:
-        await limited.count_invitation(OWNER)
+        await limited.invite(OWNER, account, "c@example.test", "member", stood.append)
     allowance = caught.value.allowance
     assert allowance.retry_after == pytest.approx(1800, abs=5)
-    assert (await limited.count_invitation(ANN)).remaining == 1, "of each caller"
+    with pytest.raises(AccountNotFound):
+        await limited.invite(ANN, account, "c@example.test", "member", stood.append)
+    assert stood[-1].remaining == 1, "of each caller"

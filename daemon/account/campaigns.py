@@ -1,0 +1,71 @@
+"""The registry of campaigns: which of them are active, as the system that runs them says.
+
+It keeps what is not completed.  While one of an owner's own campaigns is active, their only remaining default account
+stays connected (API contract, part 1); so whoever registered a campaign may end it, whatever has become of the account.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+from uuid import UUID
+
+from daemon.identity import users_store
+from daemon.identity.rates import Rate, Told, untold
+from daemon.sharing import audit_store, sharing_store
+from daemon.sharing.audit_store import Action
+from daemon.sharing.rules import Act, demand
+from daemon.sharing.views import Caller
+from daemon.storage.connection import Conn
+from daemon.storage.requests import Requests
+
+from . import campaigns_store
+from .caller_rates import count
+from .campaigns_store import Campaign
+
+CampaignStatus = Literal["active", "paused", "completed"]
+
+MOST_CAMPAIGNS: Final = 1000
+"""Campaigns of one user that are not completed: no team runs so many, and each is a row."""
+
+
+class TooManyCampaigns(Exception):
+    """One too many that is not completed."""
+
+
+class CampaignRegistry:
+    """Notes what campaigns do."""
+
+    def __init__(self, requests: Requests, rate: Rate) -> None:
+        self._requests = requests
+        self._rate = rate
+
+    async def register(
+        self, caller: Caller, campaign_id: str, account_id: UUID, status: CampaignStatus, told: Told = untold
+    ) -> None:
+        """Note what one of the caller's campaigns does; *told* how they stand to their rate.
+
+        Raises:
+            RateExceeded: the caller changed too much.
+            AccountNotFound: unknown, or the caller has no part in it; not of a campaign there that they end.
+            TooManyCampaigns: one too many.
+        """
+        await count(self._requests, self._rate, caller.user, told)
+        wanted = Campaign(account_id, status)
+
+        async def work(conn: Conn) -> None:
+            await users_store.lock(conn, caller.user.id)  # who disconnects counts campaigns behind the same lock
+            known = await campaigns_store.find(conn, caller.user.id, campaign_id)
+            if status == "active" or known is None or known.account_id != account_id:
+                demand(Act.CAMPAIGN, await sharing_store.lock(conn, caller.user.id, account_id))
+            if known == wanted or (known is None and status == "completed"):
+                return
+            if known is None and await campaigns_store.count(conn, caller.user.id) >= MOST_CAMPAIGNS:
+                raise TooManyCampaigns
+            if status == "completed":
+                await campaigns_store.forget(conn, caller.user.id, campaign_id)
+            else:
+                await campaigns_store.put(conn, caller.user.id, campaign_id, account_id, status)
+            detail = {"campaign_id": campaign_id, "status": status}
+            await audit_store.note(conn, caller, account_id, Action.CAMPAIGN, detail)
+
+        await self._requests.run(work)

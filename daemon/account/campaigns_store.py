@@ -1,0 +1,47 @@
+"""The SQL of campaigns: what the system that runs them has told; the user's row is locked by who changes anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from daemon.storage.connection import Conn
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign that a user has told of."""
+
+    account_id: UUID
+    status: str
+
+
+async def find(conn: Conn, user_id: str, campaign_id: str) -> Campaign | None:
+    """What is known of one of a user's campaigns."""
+    async with conn.cursor(row_factory=class_row(Campaign)) as cursor:
+        await cursor.execute(
+            "SELECT account_id, status FROM campaigns WHERE user_id = %s AND id = %s", (user_id, campaign_id)
+        )
+        return await cursor.fetchone()
+
+
+async def count(conn: Conn, user_id: str) -> int:
+    """How many campaigns of a user are not completed."""
+    cursor = await conn.execute("SELECT count(*) FROM campaigns WHERE user_id = %s", (user_id,))
+    return int((await cursor.fetchone() or (0,))[0])
+
+
+async def put(conn: Conn, user_id: str, campaign_id: str, account_id: UUID, status: str) -> None:
+    """Note what a user's campaign does, and as which account."""
+    await conn.execute(
+        "INSERT INTO campaigns (user_id, id, account_id, status) VALUES (%s, %s, %s, %s) ON CONFLICT (user_id, id)"
+        " DO UPDATE SET account_id = excluded.account_id, status = excluded.status, updated_at = now()",
+        (user_id, campaign_id, account_id, status),
+    )
+
+
+async def forget(conn: Conn, user_id: str, campaign_id: str) -> None:
+    """Forget a campaign: nothing depends on one that is completed."""
+    await conn.execute("DELETE FROM campaigns WHERE user_id = %s AND id = %s", (user_id, campaign_id))
