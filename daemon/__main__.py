@@ -56,8 +56,9 @@ from daemon.storage.binaries import EmbeddedFailed
 from daemon.storage.database import Database
 from daemon.storage.embedded import embedded_conninfo, run_embedded
 from daemon.storage.faults import is_storage_trouble
-from daemon.storage.migrate import SchemaError, migrate
+from daemon.storage.migrate import SchemaError
 from daemon.storage.requests import Requests
+from daemon.storage.upkeep import Upkeep
 from daemon.telemetry import logs, loop, metrics
 from daemon.telemetry.lean import set_aside
 from daemon.telemetry.systemd import Notifier
@@ -96,13 +97,14 @@ class Daemon:
     def __init__(self, settings: Settings, state: State, node: UUID) -> None:
         self.settings = settings
         self.fatal: str | None = None
-        self.migrated = trio.Event()
         self.stopping = False
         self._state = state
         dsn = settings.storage.dsn.get_secret_value()
         self._embedded = not dsn
         self._conninfo = dsn or embedded_conninfo(state.database)
         self.database = Database(self._conninfo, size=settings.storage.connections)
+        self._storage = Upkeep(self.database, self._conninfo, stopping=lambda: self.stopping)
+        migrated = self._storage.migrated
         network = settings.network
         dialer = Dialer(
             NetworkPolicy(allow=network.allow, ports=network.ports),
@@ -136,12 +138,12 @@ class Daemon:
             capacity=settings.fleet.max_accounts,
             ttl=settings.fleet.claim_ttl,
             version=version(),
-            migrated=self.migrated,
+            migrated=migrated,
             keep_audit=timedelta(days=settings.audit.keep_days),
         )
         plans = Plans({slug: plan.accounts for slug, plan in settings.plans.items()}, settings.auth.default_plan)
         self.accounts = AccountService(
-            Requests(self.database, migrated=self.migrated.is_set),
+            Requests(self.database, migrated=migrated.is_set),
             dialer,
             vault,
             plans,
@@ -149,7 +151,7 @@ class Daemon:
             nudge=self.fleet.nudge,
         )
         self.health = Health(
-            self.database, self.fleet, migrated=self.migrated.is_set, stopping=lambda: self.stopping
+            self.database, self.fleet, migrated=migrated.is_set, stopping=lambda: self.stopping
         )
         self.notifier = Notifier()
         self.root = Supervisor(
@@ -168,7 +170,7 @@ class Daemon:
         api = create_app(self.settings, self.accounts, self._state.session_secret)
         operations = create_operations_app(self.health)
         children = [
-            ChildSpec("storage", self._storage, backoff=quick, judge=self._judge),
+            ChildSpec("storage", self._storage.run, backoff=quick, judge=self._judge),
             ChildSpec("lookout", self.lookout.run),
             ChildSpec("proofs", self.proofs.run, backoff=quick, judge=self._judge),
             ChildSpec("membership", self.fleet.run_membership, backoff=quick, judge=self._judge),
@@ -191,32 +193,6 @@ class Daemon:
             server = partial(run_embedded, self._state.database)
             children.insert(0, ChildSpec("database", server, backoff=quick, judge=self._judge, shutdown=50.0))
         return children
-
-    async def _storage(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Bring the schema up to date as soon as the server answers, then keep the gate.
-
-        Stopped with the daemon, it closes the connections before the embedded server would cut them.
-        """
-        try:
-            await self._keep_storage(task_status)
-        finally:
-            if self.stopping:
-                with trio.CancelScope(shield=True):  # closing sockets: nothing is waited for
-                    await self.database.aclose()
-
-    async def _keep_storage(self, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.database.watch)
-            task_status.started()
-            if not self.migrated.is_set():
-                with trio.move_on_after(2.0):
-                    await self.database.wait_ready()
-                if not self.database.ready:
-                    log.warning("storage.waiting", reason="the database does not answer yet")
-                await self.database.wait_ready()
-                applied = await migrate(self._conninfo)
-                log.info("storage.ready", migrations=applied)
-                self.migrated.set()
 
     def _judge(self, exc: Exception) -> Ruling:
         """What a person must mend ends the process; a database away, killed or slow is paced; the rest are bugs."""

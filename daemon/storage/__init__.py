@@ -7,7 +7,8 @@
 
     database, gate, pool          the way in: the gate, and the connections behind it
     transaction, fence, faults    time limits; proof of ownership; which errors mean that the server is away
-    together                      small work of many accounts in one transaction
+    together, requests            small work of many accounts in one transaction; requests, who wait for a bounded time
+    upkeep                        the root's child that brings the schema up to date and watches the gate
     connection, waiting           psycopg's driver on Trio, and how it waits for a socket
     conninfo, migrate, identity   connection strings completed; numbered SQL files; a restore into another server
     embedded, cluster, places     the server as a child; its data directory; where its sockets and files may lie
