@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from daemon.account.listing import Form
 from daemon.account.views import AccountView
+from daemon.sharing.rules import Act
 
 from .answers import Account, AccountDetail, Accounts, Connected, ConnectedAccount, Done, OneAccount
 from .operation import Call, Operation
@@ -68,12 +69,14 @@ def operations(service: AccountsService) -> Sequence[Operation]:
             },
         ),
         Operation(
-            "GET", _ITEM, "getAccount", "Look at one account", _TAG, get_account, OneAccount,
+            "GET", _ITEM, "getAccount", "Look at one account", _TAG, get_account, OneAccount, act=Act.SEE,
             description="With what it is doing, why, and how far each folder is.",
             refusals={404: _NOT_FOUND},
         ),
         Operation(
             "PATCH", _ITEM, "changeAccount", "Change an account", _TAG, change_account, OneAccount, body=ChangeBody,
+            act=Act.CHANGE,
+            also={"with new credentials": Act.CHANGE_CREDENTIALS, "with `is_default`": Act.MAKE_DEFAULT},
             limited=True,
             description="All of it or nothing. New credentials are verified at both servers before they replace the "
             "old ones. The rate told is that of changes, with new credentials that of attempts to connect.",
@@ -86,6 +89,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
         ),
         Operation(
             "DELETE", _ITEM, "disconnectAccount", "Disconnect an account", _TAG, disconnect_account, Done,
+            act=Act.DISCONNECT,
             description="Stops its synchronisation. Mail already synchronised is kept.",
             refusals={
                 403: "`campaigns_active`: your only remaining default account, while campaigns are active.",

@@ -20,14 +20,14 @@ from daemon.sharing.views import Caller
 from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 
-from . import accounts as accounts_resource
-from . import campaigns, docs, invitations, sync
+from . import docs
 from .cookies import session_token
 from .errors import NotAuthenticated, NotJson, RequestForged, rate_headers
 from .openapi import document
 from .operation import MAX_WORD, Call, Operation
 from .origins import VARY, Origins, has_body, is_json
 from .proxies import client_address
+from .resources import operations
 from .schemas import parse_body
 from .services import AccountsService
 from .tokens import TokenVerifier, verifier_from
@@ -61,15 +61,10 @@ class ControlApi(BoundedApp):
         self._verifier = verifier
         self._origins = Origins.of(settings.auth.origins)
         self._trusted = settings.api.trusted_proxies
-        operations = (
-            *accounts_resource.operations(accounts),
-            *invitations.operations(accounts.sharing),
-            *campaigns.operations(accounts),
-            *sync.operations(accounts),
-        )
-        for operation in operations:
+        declared = operations(accounts)
+        for operation in declared:
             self.add_url_rule(operation.rule, operation.name, self._view(operation), methods=[operation.method])
-        docs.add_docs(self, json_text(document(operations, _version())))
+        docs.add_docs(self, json_text(document(declared, _version())))
 
     def _view(self, operation: Operation) -> Callable[..., Awaitable[Response]]:
         async def view(**given: UUID | str) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemon.account.campaigns import MOST_CAMPAIGNS
+from daemon.sharing.rules import Act
 
 from .answers import Done
 from .operation import Call, Operation
@@ -25,7 +26,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
     return (
         Operation(
             "PUT", "/mail/campaign-registry/{campaign_id}", "registerCampaign", "Say what a campaign does", "Campaigns",
-            register, Done, body=CampaignBody, limited=True,
+            register, Done, act=Act.CAMPAIGN, body=CampaignBody, limited=True,
             description="While one of its owner's campaigns is active, the only remaining default account stays "
             "connected. A campaign that is completed is forgotten. Whoever registered one may pause or complete it, "
             "whatever has become of the account.",

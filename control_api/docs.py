@@ -25,10 +25,15 @@ _STATIC: Final = (
     ("/mail/docs/docs.js", "docs.js", "text/javascript; charset=utf-8"),
 )
 
+_DOCUMENT: Final = "/mail/openapi.json"
+
+PUBLIC: Final = (_DOCUMENT, *(rule for rule, _, _ in _STATIC))
+"""Addresses that need no session."""
+
 
 def add_docs(app: QuartTrio, openapi: bytes) -> None:
     """Add the document and the page to an application."""
-    app.add_url_rule("/mail/openapi.json", "openapi", _fixed(openapi, "application/json"), methods=["GET"])
+    app.add_url_rule(_DOCUMENT, "openapi", _fixed(openapi, "application/json"), methods=["GET"])
     folder = files(__package__) / "static"
     for rule, name, content_type in _STATIC:
         app.add_url_rule(rule, name, _fixed((folder / name).read_bytes(), content_type), methods=["GET"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from daemon.sharing.rules import Act, Reply
+
 from .answers import Done
 from .answers_sharing import (
     Accepted,
@@ -75,11 +77,11 @@ def operations(service: SharingApi) -> Sequence[Operation]:
     return (
         Operation(
             "GET", _INVITATIONS, "listInvitations", "List an account's open invitations", _TAG, list_invitations,
-            Invitations, refusals=owner,
+            Invitations, act=Act.LIST_INVITATIONS, refusals=owner,
         ),
         Operation(
             "POST", _INVITATIONS, "invite", "Invite somebody to an account", _TAG, invite, InvitationMade,
-            body=InviteBody, limited=True,
+            act=Act.INVITE, body=InviteBody, limited=True,
             description="The invitation belongs to whoever signs in with this address. It holds for 31 days.",
             refusals={
                 **owner,
@@ -89,14 +91,16 @@ def operations(service: SharingApi) -> Sequence[Operation]:
         ),
         Operation(
             "DELETE", _INVITATION, "revokeInvitation", "Take back an invitation", _TAG, revoke_invitation, Done,
+            act=Act.REVOKE_INVITATION,
             refusals={403: _NOT_ALLOWED, 404: f"{_NO_ACCOUNT} Or: {_NO_INVITATION}"},
         ),
         Operation(
             "GET", _SHARES, "listShares", "List with whom an account is shared", _TAG, list_shares, Shares,
-            refusals=owner,
+            act=Act.LIST_SHARES, refusals=owner,
         ),
         Operation(
             "DELETE", _SHARE, "revokeShare", "Take back a share", _TAG, revoke_share, Done,
+            act=Act.REVOKE_SHARE, also={"one's own": Act.LEAVE},
             description="The owner takes back anybody's; everybody may give back their own. It holds at once.",
             refusals={403: _NOT_ALLOWED, 404: f"{_NO_ACCOUNT} Or the account is not shared with this user."},
         ),
@@ -106,15 +110,15 @@ def operations(service: SharingApi) -> Sequence[Operation]:
         ),
         Operation(
             "POST", "/mail/invitations/accept", "acceptInvitation", "Accept an invitation", _TAG, accept, Accepted,
-            body=AnswerBody, refusals={400: "`validation_failed`.", 404: _NO_INVITATION},
+            act=Reply.ACCEPT, body=AnswerBody, refusals={400: "`validation_failed`.", 404: _NO_INVITATION},
         ),
         Operation(
             "POST", "/mail/invitations/decline", "declineInvitation", "Decline an invitation", _TAG, decline, Done,
-            body=AnswerBody, refusals={400: "`validation_failed`.", 404: _NO_INVITATION},
+            act=Reply.DECLINE, body=AnswerBody, refusals={400: "`validation_failed`.", 404: _NO_INVITATION},
         ),
         Operation(
             "GET", _AUDIT, "getAudit", "See who did what to an account", _TAG, audit, Audit,
-            query={"before": "Entries older than the one with this id."},
+            act=Act.AUDIT, query={"before": "Entries older than the one with this id."},
             description="The last hundred entries, newest first.",
             refusals={**owner, 400: "`validation_failed`: `before` is no number."},
         ),

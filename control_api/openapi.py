@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from .access import for_whom
 from .answers import Failure
 from .cookies import SESSION_COOKIE
 from .operation import MAX_WORD, Operation
@@ -90,10 +91,9 @@ def _operation(operation: Operation) -> Json:
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [operation.tag],
+        "description": " ".join(filter(None, (operation.description, for_whom(operation)))),
         "responses": _responses(operation),
     }
-    if operation.description:
-        described["description"] = operation.description
     if parameters := [*_in_path(operation), *_in_query(operation)]:
         described["parameters"] = parameters
     if operation.body is not None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from daemon.identity import User
 from daemon.identity.rates import Told, untold
+from daemon.sharing.rules import Act, Reply
 from daemon.sharing.views import Caller
 
 from .schemas import BodyT
@@ -23,6 +24,9 @@ MAX_WORD = 255
 """Characters of an id that is no UUID: users', invitations' and campaigns' have at most as many."""
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+Demand = Act | Reply
+"""What a caller must be allowed to do with the account, or say to the invitation, that a call names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,10 @@ class Operation:
     handle: Callable[[Call], Awaitable[BaseModel | bytes]]
     """Gives the answer, or its JSON document where that is kept made."""
     answer: type[BaseModel]
+    act: Demand | None = None
+    """What a caller must be allowed to do; None: what is one's own anyway, for which a session is enough."""
+    also: Mapping[str, Demand] = field(default_factory=dict)
+    """What it is where something else is asked for: in which case, in words, what."""
     body: type[BaseModel] | None = None
     body_required: bool = True
     query: Mapping[str, str] = field(default_factory=dict)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from daemon.sharing.rules import Act
+
 from .answers import SyncRunAnswer, SyncState, SyncStates
 from .operation import Call, Operation
 from .schemas import SyncBody
@@ -26,7 +28,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
         Operation("GET", _PATH, "getSync", "See how far the accounts are", _TAG, overview, SyncStates),
         Operation(
             "POST", _PATH, "startSync", "Synchronise now", _TAG, sync_now, SyncRunAnswer,
-            body=SyncBody, body_required=False,
+            act=Act.SYNC, body=SyncBody, body_required=False,
             description="At most one run per account in 30 s; a repeat answers the previous result as `queued`.",
             refusals={
                 400: "`validation_failed`.",

@@ -3,7 +3,7 @@
 Nobody imports this package: it stands on top of everything.
 
     __main__      accountsctl: cli_token makes a session, doctor and doctor_database check a set-up, diagrams draws
-                  what the README shows of the code, settings_table all settings
+                  what the README shows of the code, settings_table all settings, access_table who may do what
     demo          the demonstration: demo_servers starts its parts, demo_client is somebody outside
     testservers   real mail servers on the loopback interface (see there)
     bench         speed and memory, measured beside what others do

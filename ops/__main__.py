@@ -1,8 +1,8 @@
 """`accountsctl`: operating a set-up from its own machine.
 
-    accountsctl token --email you@example.com     a session cookie for a local set-up
-    accountsctl doctor                            what is wrong, in words, and what to do
-    accountsctl diagram states|house|settings     what the README shows of the code
+    accountsctl token --email you@example.com          a session cookie for a local set-up
+    accountsctl doctor                                 what is wrong, in words, and what to do
+    accountsctl diagram states|house|settings|access   what the README shows of the code
 
 Exit code: 0, 1 when something is wrong or cannot be done, 2 for wrong usage or settings.  What went wrong is one
 sentence on standard error.

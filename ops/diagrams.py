@@ -1,6 +1,6 @@
 """Pictures of the project, drawn from the project itself: an account's life from its transition table, the house from
-the packages' docstrings and imports, the settings from their declarations.  Mermaid and Markdown, which source hosts
-and most editors render.
+the packages' docstrings and imports, the settings and who may do what from their declarations.  Mermaid and Markdown,
+which source hosts and most editors render.
 
 What the README shows stands between `<!-- diagram NAME -->` and `<!-- /diagram -->`; a test compares it with what is
 drawn here, and `accountsctl diagram NAME --into README.md` brings it up to date.
@@ -19,7 +19,7 @@ from typing import Final
 
 from daemon.account.states import TRANSITIONS, Event, State
 
-from .settings_table import table
+from . import access_table, settings_table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 HOUSE: Final = ("ops", "control_api", "daemon", "supervisor")
@@ -163,7 +163,7 @@ def _joined(text: str) -> str:
     return " ".join(text.split())
 
 
-DIAGRAMS: Final = {"states": states, "house": house, "settings": table}
+DIAGRAMS: Final = {"states": states, "house": house, "settings": settings_table.table, "access": access_table.table}
 """Whatever the README shows that is made from the code."""
 
 

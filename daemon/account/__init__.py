@@ -8,6 +8,10 @@
     rounds, behind                how often one account's news are acted on; who is behind leaves room for others
     accounts_store                the SQL of the actor and its node
     service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller
+    caller_rates                  how often callers may do what others feel, too
+    verifying                     asking both servers of a mailbox whether they accept its credentials
+    changing, changes_store       changing an account, and its SQL
+    campaigns, campaigns_store    which campaigns are active, and its SQL
     listing, list_store           the list of each user, kept as shown and brought up to date by what changed
 
 The API and the actor meet in the database only: what is asked is written there, and the actor reads it.

@@ -5,8 +5,7 @@
 
 A caller stands to an account by the row of `account_access` that they have, or by none.  Whoever has none is answered
 that there is no such account, whether there is one or not.  Whoever has one, but not the right, is told that they may
-not: they know that the account is there.  The one exception is disconnecting, where the reference says 404 to everybody
-but the owner.
+not: they know that the account is there; but for what is `UNTOLD`.
 """
 
 from __future__ import annotations
@@ -76,6 +75,49 @@ ALLOWED: Final[Mapping[Act, frozenset[Access]]] = {
 }
 """The rules (API contract, part 3, "Sharing"): which roles may do it."""
 
+UNTOLD: Final[frozenset[Act]] = frozenset({Act.LEAVE, Act.DISCONNECT})
+"""Where somebody with the wrong role, too, is answered that there is nothing: an owner has no share to give back, and
+to disconnect an account that is not one's own is 404 in the reference."""
+
+
+class Standing(StrEnum):
+    """How somebody who is signed in stands to an account."""
+
+    STRANGER = "stranger"
+    INVITED = "invited"
+    DECLINED = "declined"
+    """Was invited, and did not want to."""
+    FORMER = "former member"
+    """Had a share, and has it no longer."""
+    MEMBER = "member"
+    ADMIN = "admin"
+    OWNER = "owner"
+
+    @property
+    def access(self) -> Access | None:
+        """Their role, None without any."""
+        return _ROLES.get(self)
+
+
+_ROLES: Final[Mapping[Standing, Access]] = {
+    Standing.OWNER: "owner", Standing.ADMIN: "admin", Standing.MEMBER: "member",
+}  # fmt: skip
+
+
+class Reply(StrEnum):
+    """What somebody who was invited may say."""
+
+    ACCEPT = "accept"
+    DECLINE = "decline"
+
+
+REPLIES: Final[Mapping[Reply, frozenset[Standing]]] = {
+    Reply.ACCEPT: frozenset({Standing.INVITED, Standing.MEMBER, Standing.ADMIN}),
+    Reply.DECLINE: frozenset({Standing.INVITED}),
+}
+"""Whose reply to their own invitation is taken: who accepted may say so again as long as they have their share.
+Everybody else finds no invitation, and nobody finds another's."""
+
 
 class AccountNotFound(Exception):
     """No such account, or not one the caller may use: which of the two is never told."""
@@ -89,13 +131,14 @@ def demand(act: Act, access: Access | None) -> None:
     """Let pass who may; *access* is the caller's role, None without any.
 
     Raises:
-        AccountNotFound: the caller has no part in the account; or wants to disconnect somebody else's.
+        AccountNotFound: the caller has no part in the account; or may not, and it is not told.
         NotAllowed: their role does not allow it.
     """
-    if access is None or (act is Act.DISCONNECT and access != "owner"):
+    if access in ALLOWED[act]:
+        return
+    if access is None or act in UNTOLD:
         raise AccountNotFound
-    if access not in ALLOWED[act]:
-        raise NotAllowed
+    raise NotAllowed
 
 
 class Conflict(StrEnum):

@@ -51,7 +51,7 @@ def test_a_stranger_finds_nothing(act: Act) -> None:
         (Act.REVOKE_INVITATION, "yes", "403", "403"),
         (Act.LIST_SHARES, "yes", "403", "403"),
         (Act.REVOKE_SHARE, "yes", "403", "403"),
-        (Act.LEAVE, "403", "yes", "yes"),
+        (Act.LEAVE, "404", "yes", "yes"),
         (Act.AUDIT, "yes", "403", "403"),
         (Act.CAMPAIGN, "yes", "yes", "yes"),
         (Act.DISCONNECT, "yes", "404", "404"),
