@@ -5,6 +5,7 @@
     preflight, state              tries what the settings name; the state directory and its secrets
     fleet                         which accounts this node runs
     account                       the actor of one account, where everything about it meets
+    sharing                       who may do what with an account: roles, invitations, the audit
     imap, smtp                    the two protocols
     messages, identity            stored mail; users and plans
     events                        one ordered log of what happened
