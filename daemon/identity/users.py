@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+from daemon.network import InvalidHost, canonical_host
+
+_SMALL: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 MAX_USER_ID = 255
 """Characters of a `sub`; Supabase's are UUIDs, other issuers' are opaque text."""
@@ -13,8 +19,18 @@ MAX_EMAIL = 254
 
 
 def normalise_email(email: str) -> str:
-    """The form under which addresses are compared: trimmed and case-folded; the local part is otherwise left alone."""
-    return email.strip().casefold()
+    """The form under which addresses are compared: whoever has confirmed one has what belongs to the other.
+
+    So only what is the same mailbox may become the same: A to Z in the local part are small letters (RFC 5321 section
+    2.4 lets a server tell them apart, and none in use does), the domain is its A-labels, as DNS compares them.  Other
+    letters are left alone: by Unicode's case folding the Kelvin sign is a k, and its mailbox is another one.
+    """
+    local, at, domain = email.strip().rpartition("@")
+    try:
+        domain = canonical_host(domain)
+    except InvalidHost:
+        domain = domain.translate(_SMALL)
+    return f"{local.translate(_SMALL)}{at}{domain}"
 
 
 @dataclass(frozen=True, slots=True)

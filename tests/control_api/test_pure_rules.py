@@ -5,10 +5,11 @@ import ipaddress
 import pytest
 
 from control_api.cookies import DuplicateCookie, session_token
-from control_api.errors import Busy, BusyCaller
+from control_api.errors import Busy, BusyCaller, rate_headers
 from control_api.limits import Gate
 from control_api.origins import Origins, has_body, is_json
 from control_api.proxies import client_address
+from daemon.identity.rates import Allowance, Rate
 
 LISTED = "https://app.example.com"
 ORIGINS = Origins.of(["HTTPS://App.Example.com", "http://localhost:3000"])
@@ -60,6 +61,8 @@ def test_cors_is_for_listed_origins_alone_and_never_for_all():
     headers = ORIGINS.cors_headers([LISTED])
     assert headers["Access-Control-Allow-Origin"] == LISTED
     assert headers["Access-Control-Allow-Credentials"] == "true"
+    told = Allowance(Rate("change.user", 2, 60.0), 1, 1_800_000_000)
+    assert {"Retry-After", *rate_headers(told)} == set(headers["Access-Control-Expose-Headers"].split(", "))
 
 
 @pytest.mark.parametrize(("length", "coding", "body"), [
@@ -89,6 +92,7 @@ TRUSTED = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fd00::/8")
     ("127.0.0.1", ["203.0.113.9, 127.0.0.5"], "203.0.113.9"), ("127.0.0.1", ["203.0.113.9, rubbish"], "127.0.0.1"),
     ("127.0.0.1", [""], "127.0.0.1"), ("::ffff:127.0.0.1", ["203.0.113.9"], "203.0.113.9"),
     ("fd00::1", ["2001:db8::9"], "2001:db8::9"), ("", ["203.0.113.9"], ""),
+    ("127.0.0.1", ["fe80::1%" + "z" * 300], "fe80::1"),     # a zone may be any text
     ("127.0.0.1", ["1.1.1.1," + "127.0.0.1," * 50 + "127.0.0.1"], "127.0.0.1"),
 ])
 def test_client_address(peer, forwarded, client):

@@ -10,10 +10,27 @@ from tests.stored import one
 
 @pytest.mark.parametrize(
     ("email", "normal"),
-    [(" You@Example.COM ", "you@example.com"), ("STRASSE@x", "strasse@x"), ("straße@x", "strasse@x")],
+    [
+        (" You@Example.COM ", "you@example.com"),
+        ("a@B\u00fccher.example", "a@xn--bcher-kva.example"),
+        ("a@XN--BCHER-KVA.example", "a@xn--bcher-kva.example"),
+        ("a@B\u00fccher\u3002example", "a@xn--bcher-kva.example"),  # the ideographic full stop
+        ("A@not a host", "a@not a host"),
+        ("", ""),
+    ],
 )
-def test_addresses_are_compared_folded(email: str, normal: str) -> None:
+def test_addresses_are_compared_normalised(email: str, normal: str) -> None:
     assert normalise_email(email) == normal
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("mi\u212ae@x.example", "mike@x.example"), ("stra\u00dfe@x", "strasse@x"), ("\ufb00@x", "ff@x"),
+     ("\uff41nn@x", "ann@x"), ("\u0131@x", "i@x"), ("\u017f@x", "s@x")],
+)  # fmt: skip
+def test_mailboxes_that_differ_are_told_apart(one: str, other: str) -> None:
+    """Whoever confirms one of them must not get what somebody gave to the other."""
+    assert normalise_email(one) != normalise_email(other)
 
 
 def test_plans() -> None:

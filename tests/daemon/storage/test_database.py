@@ -14,6 +14,7 @@ from daemon.errors import FaultKind
 from daemon.storage.connection import Conn
 from daemon.storage.database import MOST_CONFLICTS, Database
 from daemon.storage.faults import DatabaseAway
+from daemon.storage.requests import Requests
 from daemon.storage.transaction import Limits
 from tests.fix_postgres import BOTH_SERVERS, Server
 
@@ -242,6 +243,33 @@ async def test_a_connection_lost_in_commit_is_told_as_unknown(db: Database) -> N
         async with db.transaction() as conn:
             await conn.execute("INSERT INTO t VALUES (1)")
     assert caught.value.commit_unknown
+
+
+async def test_work_that_may_be_stored_is_told_so_and_no_other(db: Database) -> None:
+    requests = Requests(db, migrated=lambda: True)
+    doubts: list[bool] = []
+
+    async def work(conn: Conn, in_doubt: bool) -> None:
+        doubts.append(in_doubt)
+        await conn.execute("CREATE TEMP TABLE t (x int) ON COMMIT DROP")
+        if len(doubts) == 1:
+            raise psycopg.errors.DeadlockDetected  # rolled back
+        if len(doubts) == 2:
+            await conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")  # lost before COMMIT
+        if len(doubts) == 3:
+            await conn.execute(
+                "CREATE FUNCTION pg_temp.die() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+            )
+            await conn.execute(
+                "CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW EXECUTE FUNCTION pg_temp.die()"
+            )
+            await conn.execute("INSERT INTO t VALUES (1)")
+
+    with trio.fail_after(DEADLINE):
+        await requests.settle(work)
+    assert doubts == [False, False, False, True]
 
 
 async def test_deadlocks_are_resolved_by_running_the_loser_again(db: Database) -> None:
