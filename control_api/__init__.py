@@ -6,9 +6,11 @@ A request passes, in this order: `guard` and `server` (the connection, bounded i
 daemon through `services` and answers with a model of `answers`.  What a resource declares as an `Operation` is what
 validates, what serialises and what `/mail/openapi.json` says: there is no second list to keep in step.
 
-    resources                     all of them: accounts, invitations (and shares, and the audit), campaigns, sync
+    resources                     all of them: accounts, reputation, campaigns, sync,
+                                  invitations (and shares, and the audit)
     operation, openapi, docs      an operation's declaration; the document written from all; the page that shows it
     access                        who may do what, for readers, from the declarations and the rules of sharing
+    answers_reputation            what is answered about reputation and limits
     answers_sharing               what is answered about shares, and
     schemas_sharing               what may be sent about shares, campaigns and changes
     claims, jwks, keys            from a token's claims to a user; the issuer's published keys; reading a key set

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import accounts, campaigns, invitations, sync
+from . import accounts, campaigns, invitations, reputation, sync
 from .operation import Operation
 from .services import AccountsService
 
@@ -13,6 +13,7 @@ def operations(service: AccountsService) -> Sequence[Operation]:
     """Those of every resource."""
     return (
         *accounts.operations(service),
+        *reputation.operations(service),
         *invitations.operations(service.sharing),
         *campaigns.operations(service),
         *sync.operations(service),

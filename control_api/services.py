@@ -13,7 +13,7 @@ from uuid import UUID
 from daemon.account.campaigns import CampaignStatus
 from daemon.account.changing import ChangeRequest
 from daemon.account.listing import Form
-from daemon.account.views import AccountView, ConnectRequest, SyncOverview, SyncRun
+from daemon.account.views import AccountView, ConnectRequest, ReputationView, SyncOverview, SyncRun
 from daemon.identity import User
 from daemon.identity.rates import Told
 from daemon.sharing.rules import Access
@@ -122,6 +122,10 @@ class AccountsService(Protocol):
         Raises:
             AccountNotFound: no such account, or none of the caller's.
         """
+        ...
+
+    async def reputations(self, user: User) -> Sequence[ReputationView]:
+        """How the accounts that the caller has part in stand, and what they have sent; the oldest first."""
         ...
 
     async def connect(self, caller: Caller, request: ConnectRequest, told: Told, /) -> AccountView:

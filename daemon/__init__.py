@@ -7,6 +7,7 @@
     account                       the actor of one account, where everything about it meets
     sharing                       who may do what with an account: roles, invitations, the audit
     imap, smtp                    the two protocols
+    sending                       what an account may send, and what its provider allows
     messages, identity            stored mail; users and plans
     events                        one ordered log of what happened
     network, storage, vault, telemetry   the ground: connections, PostgreSQL, sealed credentials, metrics and logs

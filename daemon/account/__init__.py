@@ -12,6 +12,7 @@
     verifying                     asking both servers of a mailbox whether they accept its credentials
     changing, changes_store       changing an account, and its SQL
     campaigns, campaigns_store    which campaigns are active, and its SQL
+    reputation_store              what accounts have sent and may send
     listing, list_store           the list of each user, kept as shown and brought up to date by what changed
 
 The API and the actor meet in the database only: what is asked is written there, and the actor reads it.

@@ -33,7 +33,7 @@ from daemon.storage.connection import Conn
 from daemon.storage.requests import PATIENCE, Requests
 from daemon.vault import Vault
 
-from . import access_store
+from . import access_store, reputation_store
 from .access_store import NewAccount, SyncRequest
 from .caller_rates import CallerRates
 from .campaigns import CampaignRegistry
@@ -46,6 +46,7 @@ from .views import (
     CampaignsActive,
     ConnectRequest,
     QuotaReached,
+    ReputationView,
     SyncOverview,
     SyncRun,
     VerificationFailed,
@@ -136,6 +137,10 @@ class AccountService:
         if view is None:
             raise AccountNotFound
         return view
+
+    async def reputations(self, user: User) -> Sequence[ReputationView]:
+        """How the accounts that the caller has part in stand, and what they have sent; the oldest first."""
+        return await self._requests.read(partial(reputation_store.reputations, user_id=user.id))
 
     # -- connecting ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from daemon.sharing.rules import Access
 from daemon.vault.secret import Secret
 
 SyncStatus = Literal["pending", "syncing", "synced", "error"]
+WarmupStatus = Literal["inactive", "active", "paused", "completed"]
+BlacklistStatus = Literal["clean", "listed", "unknown"]
 
 
 class Service(StrEnum):
@@ -95,6 +97,23 @@ class SyncOverview:
     last_sync_at: datetime | None
     sync_status: Literal["idle", "syncing", "failed"]
     new_message_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReputationView:
+    """How one account stands with those it sends to; what no probe has found out is not known."""
+
+    account_id: UUID
+    email: str
+    daily_limit: int
+    """Recipients in 24 hours, at most: the least of the limits that hold."""
+    sent_today: int
+    """Recipients in the last 24 hours."""
+    reputation_score: int | None = None
+    """From 0 to 100."""
+    warmup_status: WarmupStatus = "inactive"
+    blacklist_status: BlacklistStatus = "unknown"
+    last_checked_at: datetime | None = None
 
 
 class AlreadyConnected(Exception):

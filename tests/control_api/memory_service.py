@@ -13,6 +13,7 @@ from daemon.account.views import (
     CampaignsActive,
     FolderProgress,
     QuotaReached,
+    ReputationView,
     Service,
     SyncOverview,
     SyncRun,
@@ -121,6 +122,10 @@ class MemoryService:
         if view.is_default and self.campaigns_active:
             raise CampaignsActive
         del self.accounts[account_id]
+
+    async def reputations(self, user):
+        await self.work()
+        return [ReputationView(view.id, view.email, daily_limit=500, sent_today=3) for view in self._own(user)]
 
     async def sync_overview(self, user):
         await self.work()

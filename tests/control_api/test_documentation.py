@@ -31,8 +31,8 @@ async def test_the_document_is_whole(document):
     for schema in schemas.values():
         jsonschema_rs.Draft202012Validator({**schema, "components": api["components"]})
     names = [operation["operationId"] for methods in api["paths"].values() for operation in methods.values()]
-    assert len(names) == len(set(names)) == 17
-    assert {tag["name"] for tag in api["tags"]} == {"Accounts", "Campaigns", "Sharing", "Synchronisation"}
+    assert len(names) == len(set(names)) == 18
+    assert {tag["name"] for tag in api["tags"]} == {"Accounts", "Campaigns", "Reputation", "Sharing", "Synchronisation"}
 
 
 async def test_another_reader_takes_it(document):
@@ -44,6 +44,7 @@ async def test_another_reader_takes_it(document):
     assert await trio.to_thread.run_sync(read) == {
         "GET /mail/accounts", "POST /mail/accounts", "GET /mail/accounts/{account_id}",
         "PATCH /mail/accounts/{account_id}", "DELETE /mail/accounts/{account_id}", "GET /mail/sync", "POST /mail/sync",
+        "GET /mail/accounts/reputation",
         "GET /mail/accounts/{account_id}/invitations", "POST /mail/accounts/{account_id}/invitations",
         "DELETE /mail/accounts/{account_id}/invitations/{invitation_id}", "GET /mail/accounts/{account_id}/shares",
         "DELETE /mail/accounts/{account_id}/shares/{user_id}", "GET /mail/accounts/{account_id}/audit",

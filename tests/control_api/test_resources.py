@@ -91,7 +91,7 @@ async def test_what_is_not_ones_own_is_unknown(call, make_session):
     assert (await call("DELETE", UNKNOWN)).status_code == 404
 
 
-@pytest.mark.parametrize("wrong", ["1", "acc_1", "550e8400e29b41d4a716446655440000", "%7B550e8400%7D", "reputation",
+@pytest.mark.parametrize("wrong", ["1", "acc_1", "550e8400e29b41d4a716446655440000", "%7B550e8400%7D", "reputations",
     "..", "%00"])
 async def test_ids_that_are_no_uuids(call, wrong):
     for method in ("GET", "DELETE"):
