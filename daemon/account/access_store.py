@@ -48,8 +48,9 @@ async def get_view(conn: Conn, user_id: str, account_id: UUID) -> AccountView | 
         return None
     async with conn.cursor(row_factory=class_row(FolderProgress)) as folders:
         await folders.execute(
-            "SELECT name, messages_total, messages_done, bytes_done, coalesce(backfill_below = 1, false) AS complete,"
-            " method FROM folders WHERE account_id = %s ORDER BY name",
+            "SELECT f.name, f.messages_total, f.messages_done, f.bytes_done, f.method,"
+            " coalesce(f.backfill_below = 1, false) AND f.mailbox = a.mailbox AS complete"
+            " FROM folders f JOIN accounts a ON a.id = f.account_id WHERE f.account_id = %s ORDER BY f.name",
             (account_id,),
         )
         return view_of(row, tuple(await folders.fetchall()))

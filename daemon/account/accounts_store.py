@@ -44,6 +44,8 @@ class AccountRow:
     state: str
     state_reason: str | None
     first_synced_at: datetime | None
+    mailbox: int
+    """Which of the account's mailboxes, one after the other, it has its mail in now."""
     sync_pending: bool
     """Whether a requested synchronisation has not been served."""
     new_messages: int
@@ -59,8 +61,8 @@ class AccountRow:
 
 _ROW = (
     "SELECT id, owner_id, email, imap_host, imap_port, imap_security, username, data_key, password_sealed,"
-    " credentials_version, refused_version, desired, state, state_reason, first_synced_at, new_messages,"
-    " coalesce(sync_requested_at > coalesce(sync_served_at, '-infinity'), false) AS sync_pending,"
+    " credentials_version, refused_version, desired, state, state_reason, first_synced_at, mailbox,"
+    " new_messages, coalesce(sync_requested_at > coalesce(sync_served_at, '-infinity'), false) AS sync_pending,"
     " coalesce(proof_until > now(), false) AS proved"
     " FROM accounts WHERE id = ANY(%s)"
 )
@@ -88,6 +90,8 @@ class _Writing:
     """What is set, of the row `a`."""
     news: str = "NULL"
     """What is told of each, by the row `b` as it was before."""
+    where: str = "true"
+    """Which rows `b` are written beside."""
 
     async def run(self, conn: Conn, rows: Sequence[tuple[object, ...]], locked: Locked) -> dict[UUID, Any]:
         """Write accounts, each given as its id and its values; those that were written, with the news of each."""
@@ -95,7 +99,8 @@ class _Writing:
         cursor = await conn.execute(
             f"UPDATE accounts a SET {self.to} FROM (SELECT g.*, {self.news} AS news"  # noqa: S608 - this module's words
             f" FROM unnest(%s::uuid[]{arrays}) AS g ({', '.join(('id', *self.given))})"
-            f" JOIN accounts b ON b.id = g.id AND b.desired = 'running' FOR NO KEY UPDATE OF b{locked}) AS g"
+            f" JOIN accounts b ON b.id = g.id AND b.desired = 'running' AND {self.where}"
+            f" FOR NO KEY UPDATE OF b{locked}) AS g"
             " WHERE a.id = g.id RETURNING a.id, g.news",
             [list(column) for column in zip(*rows, strict=True)],
         )
@@ -192,10 +197,12 @@ class Proof:
     began: float | None
     """When the run began which this ends, Trio's time, where one was requested: it serves what was asked before it
     began, and nothing later."""
+    credentials_version: int
+    """Of the credentials by which it is: others may lead to another mailbox, of which this says nothing."""
 
 
 _CAUGHT_UP = _Writing(
-    {"fresh": "float8", "new": "int", "total": "bigint", "served": "float8"},
+    {"fresh": "float8", "new": "int", "total": "bigint", "served": "float8", "version": "int"},
     "state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"
     " state_since = CASE WHEN a.state = 'watching' THEN a.state_since ELSE now() END, trouble_since = NULL,"
     " first_synced_at = coalesce(a.first_synced_at, now()), last_synced_at = now(), last_contact_at = now(),"
@@ -203,15 +210,22 @@ _CAUGHT_UP = _Writing(
     " sync_served_at = coalesce(now() - make_interval(secs => g.served), a.sync_served_at),"
     " sync_new_messages = CASE WHEN g.served IS NULL THEN a.sync_new_messages ELSE g.new END",
     news="b.first_synced_at IS NULL",
+    where="b.credentials_version = g.version",
 )
 
 
 async def set_caught_up(conn: Conn, proofs: Sequence[Proof], locked: Locked = Locked.WAIT) -> list[bool | LeftOut]:
-    """Accounts are up to date; of each whether that completed its first synchronisation, which is then an event."""
+    """Accounts are up to date; of each whether that completed its first synchronisation, which is then an event.
+
+    Of one that has got other credentials meanwhile nothing is written.
+    """
     # The same moment as the transaction's now() or a little later, so that too little is served rather than too much.
     now = conn.begun_at
     rows = [
-        (p.account_id, p.fresh, p.new_messages, p.total, None if p.began is None else now - p.began)
+        (
+            *(p.account_id, p.fresh, p.new_messages, p.total),
+            *(None if p.began is None else now - p.began, p.credentials_version),
+        )
         for p in proofs
     ]
     first = await _CAUGHT_UP.run(conn, rows, locked)
@@ -236,6 +250,7 @@ _RENEWED = _Writing(
     "last_synced_at = greatest(a.last_synced_at, now() - make_interval(secs => g.age)),"
     " last_contact_at = greatest(a.last_contact_at, now() - make_interval(secs => g.age)),"
     " proof_until = greatest(a.proof_until, now() + make_interval(secs => g.fresh))",
+    where="b.state = 'watching'",  # with new credentials it begins anew, and the old ones' proof says nothing
 )
 
 

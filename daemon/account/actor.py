@@ -154,7 +154,10 @@ class AccountActor:
         changed = row.credentials_version != self.row.credentials_version
         self.row = row
         if changed:
+            self._stored = State(row.state)  # by whoever changed it
             self._control.restart()
+            if row.sync_pending:  # the run that served it may have been of the former credentials
+                self._control.request()
 
     async def _enter(self, event: Event) -> None:
         """A step of an attempt; what the last one failed of stays readable until this one has caught up."""
@@ -174,7 +177,7 @@ class AccountActor:
         self.state = self._stored = state
         self._tell_at = math.inf
 
-    def renew(self, seconds: float) -> None:
+    def renew(self, seconds: float, credentials_version: int) -> None:
         """The session has proved again that nothing is new: no command, for ten thousand accounts say so all the time.
 
         Where the row says something else, or will, it is one.
@@ -183,13 +186,18 @@ class AccountActor:
             self.heard_at = time.time()
             self._proofs.renew(self._store.claim, seconds)
         else:
-            self.tell(CaughtUp(0, seconds, None))
+            self.tell(CaughtUp(0, seconds, None, credentials_version))
 
     async def _caught_up(self, done: CaughtUp) -> None:
-        """Store the proof."""
+        """Store the proof; of credentials that have been replaced it says nothing, nor does it serve a request."""
+        version = done.credentials_version
+        if version != self.row.credentials_version:
+            if done.began is not None:
+                self._control.request()
+            return
         state = next_state(self.state, Event.CAUGHT_UP)
         total = self._new_messages + done.new_messages
-        proof = Proof(self.account_id, self.row.email, done.new_messages, total, done.proof, done.began)
+        proof = Proof(self.account_id, self.row.email, done.new_messages, total, done.proof, done.began, version)
         if await self._store.write(accounts_store.set_caught_up, proof):
             log.info("account.synced")
         self._new_messages = total

@@ -80,7 +80,9 @@ async def set_credentials(
 ) -> None:
     """Replace where an account is and how to log in; *sealed* is its data key and its password.
 
-    It begins anew, whatever kept it down: the state is `new`, which its actor takes from the row.
+    It begins anew, whatever kept it down: the state is `new`, which its actor takes from the row; a paused one stays as
+    paused ones are.  Another host or login is another mailbox, which is first synced then: its number tells sessions
+    that the cursors are of the former one, and takes nothing from a session of that one which still runs.
 
     Raises:
         psycopg.errors.UniqueViolation: the mailbox is connected already.
@@ -88,11 +90,16 @@ async def set_credentials(
     await conn.execute(
         "UPDATE accounts SET imap_host = %s, imap_port = %s, imap_security = %s, smtp_host = %s, smtp_port = %s,"
         " smtp_security = %s, username = %s, data_key = %s, password_sealed = %s,"
-        " credentials_version = credentials_version + 1, state = 'new', state_code = NULL, state_reason = NULL,"
-        " state_since = now(), trouble_since = NULL, retry_at = NULL, proof_until = NULL WHERE id = %s",
+        " credentials_version = credentials_version + 1, mailbox = mailbox + moved.moved::int,"
+        " first_synced_at = CASE WHEN NOT moved.moved THEN first_synced_at END,"
+        " state = CASE WHEN desired = 'running' THEN 'new' ELSE 'stopped' END, state_code = NULL, state_reason = NULL,"
+        " state_since = now(), trouble_since = NULL, retry_at = NULL, proof_until = NULL"
+        # As the index that keeps mailboxes apart compares them; the row is locked.
+        " FROM (SELECT (lower(imap_host), username) <> (lower(%s), %s) AS moved FROM accounts WHERE id = %s) AS moved"
+        " WHERE id = %s",
         (
             *(imap.host, imap.port, imap.security.value, smtp.host, smtp.port, smtp.security.value),
-            *(username, *sealed, account_id),
+            *(username, *sealed, imap.host, username, account_id, account_id),
         ),
     )
     await command(conn, account_id, "changed")

@@ -38,6 +38,9 @@ class CaughtUp:
     began: float | None
     """When the run began that was asked for by `SyncNow`, Trio's time; None for one that nobody asked for."""
 
+    credentials_version: int
+    """Of the credentials that it was made with."""
+
 
 @dataclass(frozen=True, slots=True)
 class SyncEnded:

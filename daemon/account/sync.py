@@ -84,6 +84,10 @@ class Mailbox:
     """Whose account it is."""
     newcomer: bool
     """Whether it was never synchronised."""
+    number: int
+    """Which of the account's mailboxes it is, one after the other."""
+    credentials_version: int
+    """Of the login."""
 
 
 class SyncChild:
@@ -91,7 +95,7 @@ class SyncChild:
 
     __slots__ = (
         "_config", "_dialer", "_failed", "_lookout", "_mailbox", "_pacing", "_probation", "_renew", "_requested",
-        "_rounds", "_session", "_store", "_synced", "_tell", "_wake",
+        "_rounds", "_session", "_store", "_synced", "_tell", "_version", "_wake",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +108,7 @@ class SyncChild:
         pacing: Pacing,
         config: SyncConfig,
         tell: Callable[[Command], None],
-        renew: Callable[[float], None],
+        renew: Callable[[float, int], None],
     ) -> None:
         self._mailbox = mailbox
         self._store = store
@@ -114,13 +118,13 @@ class SyncChild:
         self._config = config
         self._tell = tell
         self._renew = renew
-        """Told, without waiting, that a proof is renewed, and for how many seconds it holds."""
+        """Told, without waiting, that a proof is renewed, for how many seconds it holds, and of which credentials."""
         self._session: Session | None = None
         self._requested = False
         self._failed = False
         """Whether the last attempt ended before it had caught up: then the next is work that others go before."""
-        self._synced = False
-        """Whether it has caught up once."""
+        self._synced: int | None = None
+        """The mailbox that it has caught up with once."""
         self._wake: trio.Event | None = None
 
     def request(self) -> None:
@@ -141,7 +145,7 @@ class SyncChild:
         self._tell(Attempting())
         mailbox = self._mailbox()
         again, self._failed = self._failed, True  # until it has caught up
-        newcomer = mailbox.newcomer and not self._synced
+        newcomer = mailbox.newcomer and self._synced != mailbox.number
         then = self._pacing.background if again else self._pacing.beginnings if newcomer else None
         async with AsyncExitStack() as self._probation, self._opened(mailbox, then) as session:
             self._tell(LoggedIn())
@@ -167,7 +171,7 @@ class SyncChild:
         await session.enable(b"QRESYNC", b"CONDSTORE")
         gate: AbstractAsyncContextManager[object] = self._pacing.behind
         store = BehindStore(self._store.database, self._store.claim, lambda: gate)
-        record = await FolderRecord.open(store, INBOX)
+        record = await FolderRecord.open(store, INBOX, mailbox.number)
         sync = FolderSync(
             session,
             record,
@@ -178,6 +182,7 @@ class SyncChild:
             beginnings=partial(kept_alive, self._pacing.beginnings, session.noop),
         )
         self._rounds = Rounds()
+        self._version = mailbox.credentials_version
         jitter, ready = FIRST_JITTER, False
         while True:
             requested, self._requested = self._requested, False
@@ -192,8 +197,9 @@ class SyncChild:
             if ready:
                 self._proved(tally.new, period + PROOF_MARGIN, began if requested else None)
             else:  # always told: the actor may have the end of the last session still before it
-                self._tell(CaughtUp(tally.new, period + PROOF_MARGIN, began if requested else None))
-                ready, self._failed, self._synced, gate = True, False, True, nullcontext()
+                asked = began if requested else None
+                self._tell(CaughtUp(tally.new, period + PROOF_MARGIN, asked, self._version))
+                ready, self._failed, self._synced, gate = True, False, mailbox.number, nullcontext()
                 await self._probation.aclose()
                 task_status.started()
             await self._watch(session, sync, jitter)
@@ -204,7 +210,7 @@ class SyncChild:
         if not session.can_idle:
             await self._poll(session, sync, jitter)
             return
-        renewals = _Renewals(sync, self._config.idle_renewal, jitter, self._renew)
+        renewals = _Renewals(sync, self._config.idle_renewal, jitter, self._renewed)
         while not (self._requested or renewals.over):
             news = await session.watch(renewals, self._lookout)
             if news:
@@ -239,9 +245,12 @@ class SyncChild:
     def _proved(self, new: int, seconds: float, began: float | None) -> None:
         """The folder equals the server's; where that tells the actor nothing, it has no step of it."""
         if new or began is not None:
-            self._tell(CaughtUp(new, seconds, began))
+            self._tell(CaughtUp(new, seconds, began, self._version))
         else:
-            self._renew(seconds)
+            self._renewed(seconds)
+
+    def _renewed(self, seconds: float) -> None:
+        self._renew(seconds, self._version)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep that `request` ends: a session without IDLE has nothing that could be interrupted."""

@@ -279,7 +279,10 @@ class AccountTree:
             log.warning("account.unreadable", account=str(row.id), reason=str(exc))
             reason = "The stored credentials cannot be read; enter them again, or restore the server's key file."
             raise Fault(FaultKind.UNREADABLE, reason, disposition=Disposition.PARK) from None
-        return Mailbox(row.imap, row.username, password, row.owner_id, newcomer=row.first_synced_at is None)
+        return Mailbox(
+            row.imap, row.username, password, row.owner_id,
+            newcomer=row.first_synced_at is None, number=row.mailbox, credentials_version=row.credentials_version,
+        )  # fmt: skip
 
     def _tell(self, command: Command) -> None:
         if self._actor is not None and not self._actor.mailbox.statistics().closed:
@@ -287,9 +290,9 @@ class AccountTree:
         elif isinstance(command, (SyncNow, RowChanged)):
             self._early[type(command)] = command
 
-    def _renew(self, seconds: float) -> None:
+    def _renew(self, seconds: float, credentials_version: int) -> None:
         if self._actor is not None and not self._actor.mailbox.statistics().closed:
-            self._actor.renew(seconds)
+            self._actor.renew(seconds, credentials_version)
 
     def _judge_actor(self, exc: Exception) -> Ruling:
         if lost_claim(exc):

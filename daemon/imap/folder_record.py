@@ -2,6 +2,10 @@
 
 The decisions are `folder_sync`'s; this is what they do to the store.  The record in memory follows the row: it moves
 only after the commit.
+
+An account may be moved to another mailbox while a session of the former one still runs, and that one may store what it
+likes: account and folder carry the number of a mailbox, a record is opened for the one that its session is logged in
+to, and a cursor with another number is `moved`.  So it needs no mark that somebody could miss, or take away too early.
 """
 
 from __future__ import annotations
@@ -87,26 +91,29 @@ class Store:
 class FolderRecord:
     """One folder's row, cursor and messages."""
 
-    __slots__ = ("_contents", "_said", "_store", "folder")
+    __slots__ = ("_contents", "_mailbox", "_said", "_store", "folder")
 
-    def __init__(self, store: Store, folder: StoredFolder, contents: Contents) -> None:
+    def __init__(self, store: Store, folder: StoredFolder, contents: Contents, mailbox: int) -> None:
         self._store = store
+        self._mailbox = mailbox
         self._said: Method | None = None
         """The rung by which the row was last said to be equal, until something changes: it is not said twice."""
-        self.folder = folder
+        other = folder.mailbox != mailbox
+        # How often another server renumbered the folder, and where it contradicted itself, says nothing of this one.
+        self.folder = replace(folder, demoted=None, resyncs=0) if other else folder
         self._contents = contents
         """What the folder holds, as far as that is known: nobody else writes it while this account is ours."""
 
     @classmethod
-    async def open(cls, store: Store, name: str) -> FolderRecord:
-        """The record of a folder; its row is made where there is none."""
+    async def open(cls, store: Store, name: str, mailbox: int = 1) -> FolderRecord:
+        """The record of a folder, for a session of the account's *mailbox*; its row is made where there is none."""
         place = (store.claim.account_id, name)
         opened = await store.read(folders_store.open_folders, place)
         if opened is None:
             await store.write(folders_store.make_folders, place)
             opened = await store.read(folders_store.open_folders, place)
             assert opened is not None, "it was made, and folders go with their account only"
-        return cls(store, *opened)
+        return cls(store, *opened, mailbox)
 
     @property
     def account_id(self) -> UUID:
@@ -124,20 +131,27 @@ class FolderRecord:
         assert self.folder.cursor is not None, "the plan makes a cursor before anything needs one"
         return self.folder.cursor
 
+    @property
+    def moved(self) -> bool:
+        """Whether the cursor is of another mailbox of the account than this session's."""
+        return self.folder.cursor is not None and self.folder.mailbox != self._mailbox
+
     async def begin(self, cursor: Cursor, total: int, method: Method, *, resync: bool) -> None:
         """Start a first sync, or one that begins again because every UID is void."""
-        former = self.folder.cursor
+        former, moved = self.folder.cursor, self.moved
+        resyncs = self.folder.resyncs + 1 if resync and not moved else 0
 
         async def work(conn: Conn) -> None:
             if resync and former is not None:
-                await placements_store.supersede(conn, self.folder.id, former.uidvalidity)
-                reset = {"folder": self.name, "from": former.uidvalidity, "to": cursor.uidvalidity}
+                await placements_store.supersede(conn, self.folder.id, former.uidvalidity, keep=moved)
+                reason = "moved" if moved else "renumbered"
+                reset = {"folder": self.name, "reason": reason, "from": former.uidvalidity, "to": cursor.uidvalidity}
                 await events.append(conn, events.EventType.FOLDER_RESET, self._store.claim.account_id, reset)
-            await folders_store.begin(conn, self.folder.id, cursor, total, method, resync=resync)
+            await folders_store.begin(conn, self.folder.id, self._mailbox, cursor, total, method, resyncs)
 
         await self._store.run(work)
-        self.folder = replace(self.folder, cursor=cursor, resyncs=self.folder.resyncs + 1 if resync else 0)
-        self._changed(former=resync or self._contents.former)
+        self.folder = replace(self.folder, cursor=cursor, resyncs=resyncs, mailbox=self._mailbox)
+        self._changed(former=not moved and (resync or self._contents.former))
 
     async def store_batch(self, batch: Batch, cursor: Cursor, *, arrived: bool) -> int:
         """Store a batch and move the cursor in one transaction; how many messages were new.
@@ -166,7 +180,7 @@ class FolderRecord:
                 await messages_store.store(conn, self.folder.id, prepared, found)
                 await placements_store.record_skipped(conn, self.folder.id, cursor.uidvalidity, skipped)
                 if arrived:
-                    received = (messages_store.received_event(prepared, at, self.name) for at in found.fresh)
+                    received = (messages_store.received_event(prepared, found, at, self.name) for at in found.fresh)
                     account_id = self._store.claim.account_id
                     await events.append_many(conn, events.EventType.EMAIL_RECEIVED, account_id, received)
                 else:
@@ -263,7 +277,7 @@ class FolderRecord:
         await self._store.run(partial(placements_store.forget_skipped, folder_id=self.folder.id, keep=keep))
 
     async def former_count(self) -> int:
-        """How many messages from before a renumbering have not been recognised."""
+        """How many messages from before a renumbering have not been recognised; those of a former mailbox stay."""
         if not self._contents.former:
             return 0
         left = await self._store.run(partial(placements_store.former_count, folder_id=self.folder.id))

@@ -54,7 +54,8 @@ class FolderSync(FolderChanges):
         if not selected.uidvalidity:
             raise Fault(FaultKind.PROTOCOL, f"The mail server gives the folder {folder.name} no UIDVALIDITY.")
         stored = await self.record.count()
-        plan = plan_sync(cursor, selected, method, stored, asked_qresync=known is not None)
+        moved = self.record.moved
+        plan = plan_sync(cursor, selected, method, stored, asked_qresync=known is not None, moved=moved)
         if plan.distrust is not None:
             await self.record.demote(Method.UID_DIFF, plan.distrust)
         modseq = plan.method is not Method.UID_DIFF
@@ -65,7 +66,7 @@ class FolderSync(FolderChanges):
         tally = Tally()
         await self._follow(plan, selected, tally)
         await self._check_count(plan, tally)
-        settled = cursor is not None and cursor.uidvalidity == selected.uidvalidity
+        settled = cursor is not None and cursor.uidvalidity == selected.uidvalidity and not moved
         if settled and self.record.cursor.complete:
             await self._forget_former()
         await self.record.finish(plan.method, settled=settled)
@@ -146,9 +147,9 @@ class FolderSync(FolderChanges):
         return session.look_again(folder.name, self._known(method), self._is_settled)
 
     def _known(self, method: Method) -> Known | None:
-        """What SELECT is to tell the differences from, where it can."""
+        """What SELECT is to tell the differences from, where it can; a former mailbox's numbers are not asked about."""
         cursor = self.record.folder.cursor
-        if method is not Method.QRESYNC or cursor is None or cursor.highestmodseq is None:
+        if method is not Method.QRESYNC or cursor is None or cursor.highestmodseq is None or self.record.moved:
             return None
         return Known(cursor.uidvalidity, cursor.highestmodseq)
 
@@ -174,6 +175,10 @@ class FolderSync(FolderChanges):
         await self.record.begin(cursor, selected.exists, method, resync=resync)
 
     async def _resync(self, selected: SelectedFolder, method: Method) -> None:
+        if self.record.moved:
+            log.info("folder.moved", folder=self.record.name, uidvalidity=selected.uidvalidity)
+            await self._begin(selected, method, resync=True)
+            return
         if self.record.folder.resyncs >= MAX_RESYNCS:
             raise Fault(
                 FaultKind.PROTOCOL,

@@ -28,6 +28,8 @@ class StoredFolder:
     resyncs: int
     """UIDVALIDITY changes in a row."""
     messages_total: int
+    mailbox: int
+    """Which of the account's mailboxes, one after the other, all this is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Contents:
     vanished: bool
     """Whether some have vanished and wait for the end of their grace, or that is not known."""
     former: bool
-    """Whether some from before a renumbering have not been recognised."""
+    """Whether some from before a renumbering have not been recognised; those of a former mailbox do not count."""
 
 
 async def open_folders(
@@ -48,8 +50,8 @@ async def open_folders(
     """Folders by account and name, with what lies in them; None for one that has no row."""
     cursor = await conn.execute(
         "SELECT f.account_id, f.id, f.name, f.uidvalidity, f.uidnext, f.highestmodseq, f.backfill_below, f.demoted,"
-        " f.resyncs, f.messages_total, p.present, p.vanished, s.skipped,"
-        " EXISTS (SELECT FROM former_placements o WHERE o.folder_id = f.id)"
+        " f.resyncs, f.messages_total, f.mailbox, p.present, p.vanished, s.skipped,"
+        " EXISTS (SELECT FROM former_placements o WHERE o.folder_id = f.id AND NOT o.kept)"
         " FROM unnest(%(accounts)s::uuid[], %(names)s::text[]) AS g (account_id, name)"
         " JOIN folders f ON f.account_id = g.account_id AND f.name = g.name"
         " CROSS JOIN LATERAL (SELECT count(*) AS present, count(vanished_at) AS vanished FROM"
@@ -64,9 +66,9 @@ async def open_folders(
     )
     found: dict[tuple[UUID, str], tuple[StoredFolder, Contents]] = {}
     for account_id, folder_id, name, uidvalidity, *rest, present, vanished, skipped, former in await cursor.fetchall():
-        uidnext, highestmodseq, backfill_below, demoted, resyncs, total = rest
+        uidnext, highestmodseq, backfill_below, demoted, *counts = rest
         position = Cursor(uidvalidity, uidnext, highestmodseq, backfill_below) if uidvalidity is not None else None
-        folder = StoredFolder(folder_id, name, position, Method(demoted) if demoted else None, resyncs, total)
+        folder = StoredFolder(folder_id, name, position, Method(demoted) if demoted else None, *counts)
         counted = max(present, skipped) <= COUNTED
         contents = Contents(
             present - vanished + skipped if counted else None, bool(vanished) or present > COUNTED, former
@@ -102,13 +104,19 @@ async def save_cursor(conn: Conn, folder_id: int, cursor: Cursor) -> None:
     )
 
 
-async def begin(conn: Conn, folder_id: int, cursor: Cursor, total: int, method: Method, *, resync: bool) -> None:
-    """Start a first sync, or one that begins again after a UIDVALIDITY change."""
+async def begin(
+    conn: Conn, folder_id: int, mailbox: int, cursor: Cursor, total: int, method: Method, resyncs: int
+) -> None:
+    """Start a first sync of a mailbox's folder, or one that begins again since its UIDs are void.
+
+    How another mailbox's server contradicted itself is forgotten here, where nobody is left who could write it again.
+    """
     await save_cursor(conn, folder_id, cursor)
     await conn.execute(
-        "UPDATE folders SET messages_total = %s, messages_done = 0, bytes_done = 0, method = %s,"
-        " resyncs = CASE WHEN %s THEN resyncs + 1 ELSE 0 END WHERE id = %s",
-        (total, method.value, resync, folder_id),
+        "UPDATE folders SET messages_total = %s, messages_done = 0, bytes_done = 0, method = %s, resyncs = %s,"
+        " demoted = CASE WHEN mailbox = %s THEN demoted END,"
+        " demoted_reason = CASE WHEN mailbox = %s THEN demoted_reason END, mailbox = %s WHERE id = %s",
+        (total, method.value, resyncs, mailbox, mailbox, mailbox, folder_id),
     )
 
 

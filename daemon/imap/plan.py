@@ -4,12 +4,15 @@ The cursor's invariant: the store holds every message with backfill_below <= UID
 or later.  So a plan is read off the differences between cursor and SELECT answer, and following it moves the cursor:
 
     no cursor ──► StartFirst ──► Backfill ... ──► complete
-    UIDVALIDITY differs ──► Resync(reason) ──► Backfill ... (messages recognised under their new UIDs)
+    UIDVALIDITY differs, or the mailbox is another ──► Resync ──► Backfill ... (messages recognised under new UIDs)
     otherwise, in this order: what vanished, what changed its flags, what is new, what is still to be fetched below
 
 The ladder says how vanished and changed messages are learnt: QRESYNC (RFC 7162) tells both with SELECT; CONDSTORE tells
 changed flags by mod-sequence, and a count that does not fit asks for a comparison of UIDs; without either, UIDs and
 flags are compared.  A server that contradicts itself is taken a rung down.
+
+Of a cursor that was made of the account's former mailbox nothing is believed, though the number of UIDVALIDITY be the
+same: many servers call it 1, or take the second in which a folder was made.
 """
 
 from __future__ import annotations
@@ -102,7 +105,13 @@ def rung_below(method: Method) -> Method:
 
 
 def plan_sync(
-    cursor: Cursor | None, selected: SelectedFolder, method: Method, stored: int, *, asked_qresync: bool
+    cursor: Cursor | None,
+    selected: SelectedFolder,
+    method: Method,
+    stored: int,
+    *,
+    asked_qresync: bool,
+    moved: bool = False,
 ) -> Plan:
     """Decide what brings the store up to what the server just said.
 
@@ -112,12 +121,13 @@ def plan_sync(
         method: the rung to use; a folder without mod-sequences takes the lowest.
         stored: live messages the store holds for this folder, skipped ones included.
         asked_qresync: whether the SELECT carried the cursor, so that its answer tells the differences.
+        moved: whether the cursor is of the account's former mailbox.
     """
     if selected.highestmodseq is None:
         method = Method.UID_DIFF
     if cursor is None:
         return Plan((Step.START_FIRST, Step.BACKFILL), method)
-    if cursor.uidvalidity != selected.uidvalidity:
+    if moved or cursor.uidvalidity != selected.uidvalidity:
         return Plan((Step.RESYNC, Step.BACKFILL), method)
     tail: list[Step] = [Step.FETCH_NEW] if _may_have_new(cursor, selected, stored) else []
     if not cursor.complete:

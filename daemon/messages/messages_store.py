@@ -123,7 +123,11 @@ class Lookup:
     """Positions in the batch of what is not."""
     repeated: Sequence[FlagChange]
     recognised: Mapping[int, UUID]
-    """By position: messages that went before a UIDVALIDITY change, and keep their id and body."""
+    """By position: messages that lay under other UIDs, or in a former mailbox, and keep their id and body."""
+
+    def id_of(self, batch: Prepared, position: int) -> UUID:
+        """The id that a message of the batch has."""
+        return self.recognised.get(position, batch.ids[position])
 
 
 async def look_up(conn: Conn, folder_id: int, batch: Prepared) -> Lookup:
@@ -154,7 +158,7 @@ async def store(conn: Conn, folder_id: int, batch: Prepared, found: Lookup) -> N
             `Conn.at_once`.
     """
     await apply_flags(conn, folder_id, found.repeated)
-    ids = {position: found.recognised.get(position, batch.ids[position]) for position in found.fresh}
+    ids = {position: found.id_of(batch, position) for position in found.fresh}
     unknown = [position for position in found.fresh if position not in found.recognised]
     write = _insert if batch.few else _copy
     await write(conn, _MESSAGES, _message_rows(batch, unknown))
@@ -162,11 +166,11 @@ async def store(conn: Conn, folder_id: int, batch: Prepared, found: Lookup) -> N
     await write(conn, _PLACEMENTS, _placement_rows(batch, found.fresh, ids, folder_id))
 
 
-def received_event(batch: Prepared, position: int, folder: str) -> dict[str, Any]:
+def received_event(batch: Prepared, found: Lookup, position: int, folder: str) -> dict[str, Any]:
     """What `email.received` tells of a stored message: enough to decide whether to fetch it, no body."""
     brief = batch.briefs[position]
     return {
-        "message_id": str(batch.ids[position]),
+        "message_id": str(found.id_of(batch, position)),
         "folder": folder,
         "uid": batch.messages[position].uid,
         "from": list(brief.sender),
@@ -231,7 +235,7 @@ def _parts(pieces: Sequence[bytes]) -> Sequence[bytes]:
 
 
 async def _known_uids(conn: Conn, folder_id: int, uids: Sequence[int]) -> tuple[set[int], bool]:
-    """Which of the UIDs are stored; and whether messages wait to be recognised after a UIDVALIDITY change."""
+    """Which of the UIDs are stored; and whether there are messages to be recognised, under other UIDs than before."""
     cursor = await conn.execute(
         "SELECT uid FROM placements WHERE folder_id = %(folder)s AND uid = ANY(%(uids)s::bigint[])"
         " UNION ALL (SELECT 0 FROM former_placements WHERE folder_id = %(folder)s LIMIT 1)",  # no UID is 0
@@ -243,13 +247,18 @@ async def _known_uids(conn: Conn, folder_id: int, uids: Sequence[int]) -> tuple[
 
 
 async def _recognise(conn: Conn, folder_id: int, batch: Prepared, fresh: Sequence[int]) -> dict[int, UUID]:
-    """After a UIDVALIDITY change: which of the fresh messages are old ones under a new UID, each used once."""
+    """Which of the fresh messages are old ones under a new UID, or of a former mailbox; each used once.
+
+    A former mailbox's hundred thousand may be there for good: so the few that bear the batch's names are looked at,
+    whatever the planner thinks.
+    """
     keys = {batch.briefs[position].message_id for position in fresh} - {None}
     cursor = await conn.execute(
-        "SELECT m.id, m.message_id, m.size, m.received_at"
-        " FROM former_placements f JOIN messages m ON m.id = f.message_id"
-        " WHERE f.folder_id = %s AND m.message_id = ANY(%s) ORDER BY m.id",
-        (folder_id, list(keys)),
+        "WITH named AS MATERIALIZED (SELECT id, message_id, size, received_at FROM messages"
+        "  WHERE account_id = %s AND message_id = ANY(%s))"
+        " SELECT m.* FROM named m WHERE EXISTS"
+        " (SELECT FROM former_placements f WHERE f.folder_id = %s AND f.message_id = m.id OFFSET 0) ORDER BY m.id",
+        (batch.account_id, list(keys), folder_id),
     )
     former: dict[tuple[Any, ...], list[UUID]] = {}
     for row in await cursor.fetchall():

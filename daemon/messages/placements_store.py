@@ -122,27 +122,46 @@ async def live_among(conn: Conn, folder_id: int, uids: Sequence[int]) -> set[int
     return {row[0] for row in await cursor.fetchall()}
 
 
-async def supersede(conn: Conn, folder_id: int, uidvalidity: int) -> None:
-    """UIDVALIDITY has changed: no UID means anything any more; keep the messages to be recognised."""
-    await conn.execute(
-        "INSERT INTO former_placements (folder_id, message_id, uidvalidity)"
-        " SELECT DISTINCT folder_id, message_id, %s::bigint FROM placements"
-        " WHERE folder_id = %s AND vanished_at IS NULL ON CONFLICT DO NOTHING",
-        (uidvalidity, folder_id),
+async def supersede(conn: Conn, folder_id: int, uidvalidity: int, *, keep: bool = False) -> None:
+    """No UID means anything any more: the messages wait to be recognised.
+
+    After a change of UIDVALIDITY, what is not recognised is gone.  After a move to another mailbox (*keep*) it is not:
+    whether somebody deleted it in the former one is not known and never will be, so it stays, as does what was waiting
+    since a renumbering there.  What was seen to vanish there needs no grace any more.
+    """
+    cursor = await conn.execute(
+        "DELETE FROM placements WHERE folder_id = %s AND vanished_at IS NOT NULL AND %s RETURNING message_id",
+        (folder_id, keep),
     )
+    vanished = [row[0] for row in await cursor.fetchall()]
+    await conn.execute(
+        "INSERT INTO former_placements (folder_id, message_id, uidvalidity, kept)"
+        " SELECT DISTINCT folder_id, message_id, %s::bigint, %s FROM placements WHERE folder_id = %s"
+        " ON CONFLICT DO NOTHING",
+        (uidvalidity, keep, folder_id),
+    )
+    if keep:
+        await conn.execute(
+            "UPDATE former_placements SET kept = true WHERE folder_id = %s AND NOT kept", (folder_id,)
+        )
     await conn.execute("DELETE FROM placements WHERE folder_id = %s", (folder_id,))
     await conn.execute("DELETE FROM skipped_messages WHERE folder_id = %s", (folder_id,))
+    await _drop_unplaced(conn, vanished)
 
 
 async def former_count(conn: Conn, folder_id: int) -> int:
-    """How many messages from before the resync have not been recognised (yet)."""
-    cursor = await conn.execute("SELECT count(*) FROM former_placements WHERE folder_id = %s", (folder_id,))
+    """How many messages from before the resync have not been recognised (yet), without those that are kept."""
+    cursor = await conn.execute(
+        "SELECT count(*) FROM former_placements WHERE folder_id = %s AND NOT kept", (folder_id,)
+    )
     return int((await cursor.fetchone() or (0,))[0])
 
 
 async def forget_former(conn: Conn, folder_id: int) -> int:
-    """The resync is complete: what was not recognised is gone.  How many messages that were."""
-    cursor = await conn.execute("DELETE FROM former_placements WHERE folder_id = %s RETURNING message_id", (folder_id,))
+    """The resync is complete: what was not recognised is gone, but for what is kept.  How many messages that were."""
+    cursor = await conn.execute(
+        "DELETE FROM former_placements WHERE folder_id = %s AND NOT kept RETURNING message_id", (folder_id,)
+    )
     return await _drop_unplaced(conn, [row[0] for row in await cursor.fetchall()])
 
 

@@ -43,6 +43,15 @@ $$;
 CREATE CONSTRAINT TRIGGER accounts_default_kept AFTER INSERT OR DELETE OR UPDATE OF is_default, desired, owner_id
     ON accounts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION default_account_kept();
 
+-- An account may be moved to another mailbox: another host or login.  UIDs, mod-sequences and UIDVALIDITY of one say
+-- nothing of those of another.  So mailboxes are numbered, and a folder's row (its cursor, its placements) is believed
+-- only by sessions of the mailbox that it is of, whoever wrote it when.
+ALTER TABLE accounts ADD COLUMN mailbox integer NOT NULL DEFAULT 1 CHECK (mailbox > 0);
+ALTER TABLE folders ADD COLUMN mailbox integer NOT NULL DEFAULT 1 CHECK (mailbox > 0);
+-- What lay in a former mailbox is kept for good, and recognised if it turns up in a later one.
+ALTER TABLE former_placements ADD COLUMN kept boolean NOT NULL DEFAULT false;
+CREATE INDEX former_placements_awaited ON former_placements (folder_id) WHERE NOT kept;
+
 -- How often something was done, by whom, to whom: one row for each that is not at rest.  A rate is kept as the moment at
 -- which it will be at rest again (GCRA).  Unlogged: after a crash of the server everybody begins anew.
 CREATE UNLOGGED TABLE rates (

@@ -90,7 +90,7 @@ async def test_a_commit_whose_answer_was_lost_counts_no_message_twice(db: Databa
     line = Line(LosesTheAnswer())
     async with trio.open_nursery() as nursery:
         for claim in claims:
-            proof = Proof(claim.account_id, "u@a.test", 3, 7, 60.0, None)
+            proof = Proof(claim.account_id, "u@a.test", 3, 7, 60.0, None, 1)
             nursery.start_soon(line.run, accounts_store.set_caught_up, proof, claim)
     assert await one(db, "SELECT array_agg(DISTINCT new_messages) FROM accounts") == [7]
     assert await one(db, "SELECT count(*) FROM events WHERE type = 'account.synced'") == 3
@@ -104,7 +104,7 @@ async def test_a_run_begun_after_the_request_serves_it_in_a_busy_group(db: Datab
         return [None] * len(values)
 
     await execute(db, "UPDATE accounts SET sync_requested_at = clock_timestamp() WHERE id = %s", claim.account_id)
-    proof = Proof(claim.account_id, "u0@a.test", 0, 0, 60.0, trio.current_time())
+    proof = Proof(claim.account_id, "u0@a.test", 0, 0, 60.0, trio.current_time(), 1)
     later = await one(db, "SELECT clock_timestamp()")
     async with trio.open_nursery() as nursery:
         await step(db, other, State.SYNCING)  # the line is busy
@@ -132,7 +132,7 @@ async def test_what_an_attempt_says_late_does_not_undo_a_stop(db: Database) -> N
 
     await db.run(stop)
     trouble = Trouble(claim.account_id, State.RETRYING, "lost", "The connection was lost.", 3.0)
-    proof = Proof(claim.account_id, "u@a.test", 0, 0, 60.0, None)
+    proof = Proof(claim.account_id, "u@a.test", 0, 0, 60.0, None, 1)
     await step(db, claim)
     await db.together.write(accounts_store.set_trouble, trouble, claim)
     assert await db.together.write(accounts_store.set_caught_up, proof, claim) is False

@@ -19,7 +19,7 @@ WRITINGS = [
         id="trouble",
     ),
     pytest.param(
-        accounts_store.set_caught_up, lambda key, n: Proof(key, "u@a.test", n, n, 60.0, None), False, id="proof"
+        accounts_store.set_caught_up, lambda key, n: Proof(key, "u@a.test", n, n, 60.0, None, 1), False, id="proof"
     ),
 ]  # fmt: skip
 
@@ -57,7 +57,7 @@ async def test_each_account_gets_values_of_its_own(db: Database) -> None:
     assert [await column(db, key, shown) for key in keys] == [
         '(parked,code0,"Reason 0.",1,)', '(retrying,code1,"Reason 1.",,10)', '(retrying,code2,"Reason 2.",,20)',
     ]  # fmt: skip
-    proofs = [Proof(key, "u@a.test", n, 10 + n, 60.0, None) for n, key in enumerate(keys)]
+    proofs = [Proof(key, "u@a.test", n, 10 + n, 60.0, None, 1) for n, key in enumerate(keys)]
     assert await db.run(lambda conn: accounts_store.set_caught_up(conn, proofs)) == [True, True, True]
     assert await db.run(lambda conn: accounts_store.set_caught_up(conn, proofs)) == [False, False, False]
     assert [await column(db, key, "new_messages") for key in keys] == [10, 11, 12]

@@ -32,7 +32,9 @@ async def test_hosts_that_do_not_answer_take_no_turn_from_accounts_that_recover(
     async with trio.open_nursery() as nursery:
         for number in range(SILENT):
             endpoint = Endpoint(f"h{number}.example.test", 993, Security.TLS)
-            mailbox = Mailbox(endpoint, "you", Secret("pw"), newcomer=False, owner="ann")
+            mailbox = Mailbox(
+                endpoint, "you", Secret("pw"), "ann", newcomer=False, number=1, credentials_version=1
+            )
             store: Any = SimpleNamespace(claim=SimpleNamespace(account_id=uuid4()))
             child = SyncChild(
                 mailbox=lambda mailbox=mailbox: mailbox,  # type: ignore[misc]  # mypy: lambda

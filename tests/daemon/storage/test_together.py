@@ -73,7 +73,7 @@ async def test_works_of_several_kinds_share_one(db: Database) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell, accounts_store.set_progress, Step(one_claim.account_id, State.SYNCING), one_claim)
         nursery.start_soon(tell, accounts_store.set_trouble, trouble, another)
-        proof = Proof(third.account_id, "u2@a.test", 4, 4, 60.0, trio.current_time())
+        proof = Proof(third.account_id, "u2@a.test", 4, 4, 60.0, trio.current_time(), 1)
         nursery.start_soon(tell, accounts_store.set_caught_up, proof, third)
     assert db.statistics().transactions - before == 1
     assert sorted(map(str, told)) == ["None", "None", "True"]
@@ -82,7 +82,7 @@ async def test_works_of_several_kinds_share_one(db: Database) -> None:
     assert await column(db, another.account_id, "retry_at IS NOT NULL AND trouble_since IS NOT NULL")
     assert await column(db, third.account_id, "(state, new_messages, sync_new_messages)::text") == "(watching,4,4)"
     assert await one(db, "SELECT account_id FROM events WHERE type = 'account.synced'") == third.account_id
-    again = Proof(third.account_id, "u2@a.test", 1, 5, 60.0, None)
+    again = Proof(third.account_id, "u2@a.test", 1, 5, 60.0, None, 1)
     assert await db.together.write(accounts_store.set_caught_up, again, third) is False
     assert await one(db, "SELECT count(*) FROM events") == 1, "only the first time is an event"
 
