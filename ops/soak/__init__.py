@@ -15,6 +15,9 @@
               kills_run what is under way)
     parsers   generated inputs for everything that reads strangers' bytes (parsers_corpora and parsers_inputs make
               them, parsers_mail and parsers_web read them, parsers_measure measures, parsers_streams are servers)
+    sharing   several users share accounts, a few at once, held against a model, also while the daemon and its database
+              are killed (sharing_model is what must happen, sharing_seen what everybody must be shown, sharing_client
+              asks and looks over HTTP, sharing_play chooses and compares)
     schema    Schemathesis looks for answers that the API's document does not promise
     throttling
               many accounts of a provider that lets few in at a time: they are paced, and all get in

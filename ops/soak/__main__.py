@@ -37,6 +37,7 @@ CAMPAIGNS: Final = {
     "stops": (Size(accounts=1000), Size(accounts=6)),
     "http": (Size(points=5000), Size(points=200)),
     "parsers": (Size(points=100_000), Size(points=2000)),
+    "sharing": (Size(minutes=5.0), Size(minutes=0.1)),
     "schema": (Size(minutes=5.0), Size(minutes=0.12)),
     "bulkheads": (Size(minutes=8.0, accounts=200, points=300), Size(minutes=0.06, accounts=4, points=18)),
     "throttling": (Size(accounts=1000), Size(accounts=30)),

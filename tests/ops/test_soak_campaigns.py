@@ -27,6 +27,7 @@ SAID: dict[str, Callable[[Figures], object]] = {
     "kills": lambda said: said["looks"] > 0 and said["nothing_to_kill"] < sum(said["kills"].values()),
     "stops": lambda said: all("stop_idle" in said[part] for part in ("embedded", "own_server")),
     "throttling": lambda said: said["attempts"] >= said["accounts"] > 0 and said["turned_away"] > 0,
+    "sharing": lambda said: said["steps"] > 0 and sum(said["faults"].values()) > 0,
     "schema": lambda said: sum(each["test_cases"]["generated"] for each in said["rounds"]) > 0,
     "http": lambda said: (
         said["good_requests"] > 20 and sum(sum(each.values()) for each in said["classes"].values()) >= said["cases"] > 0

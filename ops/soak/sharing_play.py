@@ -1,0 +1,240 @@
+"""A play of several users: what they do, chosen by chance, and the daemon held against the model after each step.
+
+    choose ──actions, one or several at once──► Users (HTTP) ──answers──► the worlds that they may have made
+                                                     └──── what everybody is shown ────► those of them that are so
+
+None left is a fault of the daemon's.  Whatever chooses is given as `Pick`: a random generator, or Hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import deepcopy
+from enum import StrEnum
+from pprint import pformat
+from typing import Any, Final, TypeVar
+
+import trio
+
+from .sharing_client import Users, Wrong
+from .sharing_model import (
+    Accept,
+    Action,
+    Change,
+    Connect,
+    Decline,
+    Disconnect,
+    Expire,
+    Invite,
+    TakeBack,
+    Unshare,
+    World,
+    world,
+)
+from .sharing_seen import Seen, name, orders, seen
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Pick = Callable[[Sequence[Any]], Any]
+"""Chooses one of several."""
+
+OWNERS: Final = {"ann": 2, "bob": 1}
+"""Who has how many accounts: with two of them the default one has where to go."""
+
+PEOPLE: Final = ("ann", "bob", "cid", "eve")
+"""Owners are invited, too, to each other's accounts."""
+
+NOBODYS: Final = "inv_" + "0" * 32
+"""An invitation that there never was."""
+
+NAMES: Final = ("Ours", "Théo's ✉")
+"""What accounts are called besides their address."""
+
+REMEMBERED: Final = 40
+"""Steps that are told when something is wrong."""
+
+
+RECENT: Final = 10
+"""Invitations that are answered whatever has become of them."""
+
+
+class Differs(Exception):
+    """The daemon does not do what the model does."""
+
+
+class Kind(StrEnum):
+    """What can be done."""
+
+    INVITE = "invite"
+    ACCEPT = "accept"
+    DECLINE = "decline"
+    TAKE_BACK = "take_back"
+    UNSHARE = "unshare"
+    DISCONNECT = "disconnect"
+    CONNECT = "connect"
+    CHANGE = "change"
+    EXPIRE = "expire"
+
+
+OFTEN: Final[Mapping[Kind, int]] = {
+    Kind.INVITE: 6, Kind.ACCEPT: 6, Kind.DECLINE: 1, Kind.TAKE_BACK: 2, Kind.UNSHARE: 3, Kind.DISCONNECT: 1,
+    Kind.CONNECT: 2, Kind.CHANGE: 3, Kind.EXPIRE: 1,
+}  # fmt: skip
+"""How often each is chosen, relative to its fellows: more is given than taken, so that there is something to take."""
+
+KINDS: Final = tuple(kind for kind, often in OFTEN.items() for _ in range(often))
+AT_ONCE: Final = tuple(kind for kind in KINDS if kind is not Kind.EXPIRE)
+"""What may be done with others at the same time."""
+
+
+def choose(kinds: Sequence[Kind], now: World, known: Sequence[str], pick: Pick) -> list[Action]:
+    """One thing of each kind, all about one account and one invitation; mostly by who may do it."""
+    accounts = list(now.accounts)
+    to_connect = Kind.CONNECT in kinds
+    likely = [each for each in accounts if now.accounts[each].connected is not to_connect]
+    account = pick(likely * 4 + accounts)
+    about = [key for key, each in now.invitations.items() if each.account == account]
+    invitation = pick(about * 4 + [*known[-RECENT:], NOBODYS])
+    return [_choose(kind, now, account, invitation, pick) for kind in kinds]
+
+
+def _choose(kind: Kind, now: World, account: str, invitation: str, pick: Pick) -> Action:
+    found, owner = now.invitations.get(invitation), now.accounts[account].owner
+    owners = (owner,) * 6 + PEOPLE
+    invitees = ((found.whom,) * 8 if found is not None else ()) + PEOPLE
+    sharers = list(now.accounts[account].shares)
+    match kind:
+        case Kind.INVITE:
+            return Invite(pick(owners), account, pick(PEOPLE), pick(("admin", "member")), pick((False, True)))
+        case Kind.ACCEPT:
+            return Accept(pick(invitees), invitation)
+        case Kind.DECLINE:
+            return Decline(pick(invitees), invitation)
+        case Kind.TAKE_BACK:
+            return TakeBack(pick(owners), account, invitation)
+        case Kind.UNSHARE:
+            whom = pick(sharers * 4 + [*PEOPLE])
+            return Unshare(pick((owner, owner, whom, whom, *PEOPLE)), account, whom)
+        case Kind.DISCONNECT:
+            return Disconnect(pick(owners), account)
+        case Kind.CONNECT:
+            return Connect(owner, account)
+        case Kind.CHANGE:
+            new_name = pick((None, account, *NAMES))
+            default = pick((True, False)) if new_name is not None else True
+            return Change(pick((owner, owner, *sharers, *PEOPLE)), account, new_name, default)
+        case Kind.EXPIRE:
+            return Expire(invitation)
+
+
+class Play:
+    """One daemon, its users, and what the model knows of them."""
+
+    def __init__(self, users: Users, owners: Mapping[str, str]) -> None:
+        """*owners*: whose each account is, by its address in the order in which they are connected."""
+        self.users = users
+        self.worlds = [world(owners)]
+        self.known: list[str] = []
+        """All invitations whose id anybody was ever told."""
+        self.counted: Counter[str] = Counter()
+        self._owners = owners
+        self._past: deque[str] = deque(maxlen=REMEMBERED)
+
+    @property
+    def now(self) -> World:
+        """What is so: one of the worlds that there may be."""
+        return self.worlds[0]
+
+    async def begin(self) -> None:
+        """Connect the accounts.
+
+        Raises:
+            Wrong, Differs: something is not as it must be.
+        """
+        for who in self.users.people:  # who was never seen is known to nobody: their share would have no address
+            await self.users.do(Accept(who, NOBODYS))
+        await self.users.connect_first(self._owners)
+        await self.look()
+
+    async def ask(self, actions: Sequence[Action]) -> None:
+        """Do things at the same time, and see which worlds that may have made.
+
+        Raises:
+            Wrong, Differs: something is not as it must be.
+        """
+        told = list(zip(actions, await _at_once(self.users.do, actions), strict=True))
+        self._past.append("\n    ".join(f"{action} -> {answer}" for action, answer in told))
+        for action, answer in told:
+            self.counted[f"{type(action).__name__} {answer.status if answer is not None else 'lost'}"] += 1
+            if answer is not None and answer.made:
+                self.known.append(answer.made)
+        before = self.worlds
+        self.worlds = [after for each in before for after in orders(each, told)]
+        if not self.worlds:
+            raise Differs(self._wrong("No order gives these answers", pformat(before[0], width=118)))
+
+    async def look(self) -> None:
+        """See what everybody is shown, and keep the worlds in which that is so.
+
+        Raises:
+            Wrong, Differs: something is not as it must be.
+        """
+        everybody = list(self.users.people)
+        shown = dict(zip(everybody, await _at_once(self.users.look, everybody), strict=True))
+        holding: list[World] = []
+        for each in map(deepcopy, self.worlds):
+            self._name(each, shown)
+            if each not in holding and all(seen(each, who) == found for who, found in shown.items()):
+                holding.append(each)
+        if not holding:
+            first = self.worlds[0]
+            differences = [
+                f"{who} is shown\n{pformat(found, width=118)}\nand should be\n{pformat(seen(first, who), width=118)}"
+                for who, found in shown.items()
+                if seen(first, who) != found
+            ]
+            raise Differs(self._wrong("Somebody is shown what is not so", "\n".join(differences)))
+        self.worlds = holding
+        self.known += [key for key in holding[0].invitations if key not in self.known]
+
+    async def step(self, actions: Sequence[Action]) -> None:
+        """`ask`, then `look`."""
+        await self.ask(actions)
+        await self.look()
+
+    def _name(self, each: World, shown: Mapping[str, Seen]) -> None:
+        for account, owner in self._owners.items():
+            invitations = shown[owner].accounts[account].invitations
+            if not isinstance(invitations, int):
+                name(each, invitations, account)
+
+    def _wrong(self, what: str, more: str) -> str:
+        past = "\n    ".join(self._past)
+        return f"{what}, after\n    {past}\n{more}"
+
+
+async def _at_once(do: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list[R]:
+    """All of it at the same time; the first thing that was wrong, once all have ended."""
+    done: dict[int, R] = {}
+    wrong: list[Wrong] = []
+
+    async def one(number: int, each: T) -> None:
+        try:
+            done[number] = await do(each)
+        except Wrong as exc:
+            wrong.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        for number, each in enumerate(given):
+            nursery.start_soon(one, number, each)
+    if wrong:
+        raise wrong[0]
+    return [done[number] for number in range(len(given))]
+
+
+def walk(play: Play, pick: Pick, together: int) -> list[Action]:
+    """What comes next by chance: half of the time one thing, else up to *together* at once."""
+    count = pick((1, *range(1, together + 1)))
+    return choose([pick(AT_ONCE if count > 1 else KINDS) for _ in range(count)], play.now, play.known, pick)
