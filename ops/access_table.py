@@ -7,7 +7,7 @@ everywhere.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from control_api.access import KINDS, Kind, cases, status
@@ -27,7 +27,10 @@ class _Nobody:
         return self
 
 
-DECLARED: Final[tuple[Operation, ...]] = tuple(operations(cast(AccountsService, _Nobody())))
+NOBODY: Final = cast(AccountsService, _Nobody())
+"""A daemon that does nothing."""
+
+DECLARED: Final[tuple[Operation, ...]] = tuple(operations(NOBODY))
 """All operations of the API, to be read and not to be run."""
 
 
@@ -44,10 +47,23 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def row_name(operation: Operation, case: str) -> str:
+    """What the row of an operation, in one of its cases, is called."""
+    return f"`{operation.method} {operation.path}`" + (f", {case}" if case else "")
+
+
+def read(shown: str) -> Mapping[str, Mapping[str, int]]:
+    """A table as it is drawn, back into statuses by row and kind of caller."""
+    heads, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()]
+    return {
+        name: {kind: int(cell) for kinds, cell in zip(heads[1:], cells, strict=True) for kind in kinds.split(", ")}
+        for name, *cells in lines
+    }
+
+
 def rows() -> Iterator[tuple[str, list[int]]]:
     """What is asked, and the status that each kind of caller is answered when all else is right."""
     for operation in DECLARED:
         for case, wanted in cases(operation):
-            name = f"`{operation.method} {operation.path}`" + (f", {case}" if case else "")
-            yield name, [status(wanted, kind) for kind in KINDS]
+            yield row_name(operation, case), [status(wanted, kind) for kind in KINDS]
     yield f"`GET` {', '.join(f'`{path}`' for path in PUBLIC)}", [200 for _ in KINDS]
