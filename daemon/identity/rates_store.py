@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daemon.storage.connection import Conn
+from daemon.telemetry import metrics
 
 from .rates import Allowance, Rate, RateExceeded, stands
 
@@ -35,6 +36,7 @@ async def take(conn: Conn, wanted: Sequence[tuple[Rate, bytes]]) -> list[Allowan
         row = await (await conn.execute(_TAKE, values)).fetchone()
         if row is None:
             rest_in, now = await (await conn.execute(_LOOK, values)).fetchone() or (rate.window, 0.0)
+            metrics.rates_exceeded.labels(rate.name).inc()
             raise RateExceeded(stands(rate, rest_in, now, refused=True))
         stood[at] = stands(rate, row[0], row[1], refused=False)
     return [stood[at] for at in range(len(wanted))]

@@ -74,6 +74,10 @@ http_seconds = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 75),
     registry=registry,
 )
+rates_exceeded = Counter(
+    "accountsd_rates_exceeded", "Requests refused because something was done too often, by rate.", ["rate"],
+    registry=registry,
+)  # fmt: skip
 loop_lag_seconds = Histogram(
     "accountsd_loop_lag_seconds",
     "How late the event loop wakes a task that is due.",
@@ -85,6 +89,8 @@ for _arrival in ("backfill", "new"):  # label sets start at 0, so that a rate ex
     messages_stored.labels(_arrival)
 for _outcome in ("accepted", "refused", "throttled", "failed"):
     connection_attempts.labels(_outcome)
+for _rate in ("change.user", "connect.host", "connect.mailbox", "connect.own_mailbox", "connect.user", "invite.user"):
+    rates_exceeded.labels(_rate)
 for _kind in (*FaultKind, "internal_error"):
     faults.labels(str(_kind))
 

@@ -26,8 +26,9 @@ from daemon.sharing import audit_store
 from daemon.sharing.rules import AccountNotFound, NotAllowed
 from daemon.storage.database import Database
 from daemon.storage.requests import Requests
+from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
-from tests.daemon.account.running import VAULT, execute
+from tests.daemon.account.running import VAULT, execute, until
 from tests.daemon.account.test_service import ANN, BOB, at, outcomes, request
 from tests.daemon.account.test_service_repeated import Forgetful
 from tests.stored import one
@@ -206,8 +207,11 @@ async def test_each_rate_ends_somewhere(
     await service.changes.change(at(ANN), account, credentials(), stood.append)
     assert [each.rate.name for each in stood] == ["change.user", "connect.user"]
     servers.asked = 0
+    refused = metrics.rates_exceeded.labels(name)
+    before = refused._value.get()
     with pytest.raises(RateExceeded) as caught:
         await service.changes.change(at(ANN), account, credentials("again"))
+    assert refused._value.get() == before + 1
     assert caught.value.allowance.rate.name == name
     assert caught.value.allowance.retry_after == pytest.approx(3600, abs=30)
     assert servers.asked == 0
@@ -342,8 +346,7 @@ async def test_a_running_request_ends_with_the_right_to_it(db: Database, account
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sync)
-        while await one(db, "SELECT count(*) FROM commands WHERE kind = 'sync'") == 0:
-            await trio.sleep(0.01)
+        await until(lambda: one(db, "SELECT count(*) FROM commands WHERE kind = 'sync'"))
         if lost == "share":
             await service.sharing.revoke_share(at(ANN), account, "bob")
         elif lost == "role":

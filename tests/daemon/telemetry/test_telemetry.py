@@ -6,19 +6,22 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon.account.caller_rates import CallerRates
 from daemon.errors import FaultKind
+from daemon.settings import RateSettings
 from daemon.telemetry import loop, metrics
 from daemon.telemetry.metrics import Gauge, Gauges
 from daemon.telemetry.systemd import Notifier
 
 LABELS = {
-    *("arrival", "kind", "le", "method", "outcome", "status", "state", "to", "generation"),
+    *("arrival", "kind", "le", "method", "outcome", "rate", "status", "state", "to", "generation"),
     *("implementation", "major", "minor", "patchlevel", "version"),  # of python_info
 }
 """Every label there may be: each has a handful of values, and none is an account, an address or a host."""
@@ -45,6 +48,12 @@ def test_the_exposition_parses_and_its_labels_are_bounded() -> None:
 def test_every_kind_of_fault_has_its_series_from_the_start() -> None:
     kinds = {labels["kind"] for labels, _ in exposition()["accountsd_faults_total"]}
     assert kinds == {*map(str, FaultKind), "internal_error"}
+
+
+def test_every_rate_has_its_series_from_the_start() -> None:
+    ones = dict.fromkeys(RateSettings.model_fields, 1)
+    names = {getattr(CallerRates.of(**ones), field.name).name for field in fields(CallerRates)}
+    assert {labels["rate"] for labels, _ in exposition()["accountsd_rates_exceeded_total"]} == names
 
 
 def test_counting_shows() -> None:
