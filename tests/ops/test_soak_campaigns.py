@@ -28,7 +28,11 @@ SAID: dict[str, Callable[[Figures], object]] = {
     "stops": lambda said: all("stop_idle" in said[part] for part in ("embedded", "own_server")),
     "throttling": lambda said: said["attempts"] >= said["accounts"] > 0 and said["turned_away"] > 0,
     "sharing": lambda said: said["steps"] > 0 and sum(said["faults"].values()) > 0,
-    "schema": lambda said: sum(each["test_cases"]["generated"] for each in said["rounds"]) > 0,
+    "schema": lambda said: (
+        [each["turn"] for each in said["rounds"]]
+        == ["schema-owner, known ids", "schema-stranger, known ids, untended"]
+        and all(each["test_cases"]["generated"] > 0 < len(each["operations"]) for each in said["rounds"])
+    ),
     "http": lambda said: (
         said["good_requests"] > 20 and sum(sum(each.values()) for each in said["classes"].values()) >= said["cases"] > 0
     ),
