@@ -6,27 +6,24 @@ Here the verification is let through, or refused, and what is looked at is who m
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import trio
 
 from daemon.account import verifying as verifying_module
 from daemon.account.caller_rates import CallerRates
-from daemon.account.campaigns import MOST_CAMPAIGNS, TooManyCampaigns
 from daemon.account.changes_store import Changeable
 from daemon.account.changing import ChangedMeanwhile, ChangeRequest, NewCredentials
 from daemon.account.service import AccountService
-from daemon.account.views import AlreadyConnected, CampaignsActive, VerificationFailed
+from daemon.account.views import AlreadyConnected, VerificationFailed
 from daemon.errors import Disposition, Fault, FaultKind
 from daemon.identity import Plans, User
-from daemon.identity.rates import Allowance, RateExceeded
-from daemon.network import Dialer, Endpoint, NetworkPolicy, Resolver, Security
+from daemon.network import Dialer, Endpoint, NetworkPolicy, Resolver
 from daemon.sharing import audit_store
 from daemon.sharing.rules import AccountNotFound, NotAllowed
 from daemon.storage.database import Database
 from daemon.storage.requests import Requests
-from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 from tests.daemon.account.running import VAULT, execute, until
 from tests.daemon.account.test_service import ANN, BOB, at, outcomes, request
@@ -114,14 +111,6 @@ async def test_changing_twice_over_is_changing(db: Database, account: UUID) -> N
     assert await one(db, "SELECT count(*) FROM audit WHERE action = 'account.changed'") == 1
 
 
-async def test_a_campaign_twice_over_is_one(db: Database, account: UUID) -> None:
-    service = service_on(Forgetful(db))
-    await service.campaigns.register(at(ANN), "c", account, "active")
-    await service.campaigns.register(at(ANN), "c", account, "completed")
-    assert await one(db, "SELECT count(*) FROM audit WHERE action = 'campaign.registered'") == 2
-    assert await one(db, "SELECT count(*) FROM campaigns") == 0
-
-
 async def test_asking_twice_over_is_asking(db: Database, account: UUID) -> None:
     service = service_on(Forgetful(db))
     asked = await service._requests.settle(lambda conn, doubt: service._ask(conn, doubt, user=ANN, account_id=account))
@@ -172,120 +161,6 @@ async def test_a_mailbox_that_is_connected_already(db: Database, account: UUID) 
     with pytest.raises(AlreadyConnected):
         await service.changes.change(at(ANN), account, credentials(username="other@example.test"))
     assert await stored(db, account) == ("the password", 1)
-
-
-# -- rates -------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_stranger_uses_up_nobodys_rates(db: Database, account: UUID) -> None:
-    service = service_on(db, connects_per_mailbox=1, connects_per_mailbox_of_all=1, connects_per_host=1)
-    await execute(db, "DELETE FROM rates")
-    for _ in range(3):
-        with pytest.raises(AccountNotFound):
-            await service.changes.change(at(EVE), account, credentials())
-        with pytest.raises(AlreadyConnected):
-            await service.connect(at(ANN), request())  # a duplicate of one's own: no server is asked
-    assert await one(db, "SELECT count(*) FROM rates WHERE name NOT IN ('connect.user', 'change.user')") == 0
-    await service.changes.change(at(ANN), account, credentials())
-
-
-@pytest.mark.parametrize(
-    ("limited", "name"),
-    [
-        ({"connects": 1}, "connect.user"),
-        ({"connects_per_host": 1}, "connect.host"),
-        ({"connects_per_mailbox": 1}, "connect.own_mailbox"),
-        ({"connects_per_mailbox_of_all": 1}, "connect.mailbox"),
-        ({"changes": 1}, "change.user"),
-    ],
-)
-async def test_each_rate_ends_somewhere(
-    db: Database, servers: Servers, account: UUID, limited: dict[str, int], name: str
-) -> None:
-    await execute(db, "DELETE FROM rates")
-    service, stood = service_on(db, **limited), list[Allowance]()
-    await service.changes.change(at(ANN), account, credentials(), stood.append)
-    assert [each.rate.name for each in stood] == ["change.user", "connect.user"]
-    servers.asked = 0
-    refused = metrics.rates_exceeded.labels(name)
-    before = refused._value.get()
-    with pytest.raises(RateExceeded) as caught:
-        await service.changes.change(at(ANN), account, credentials("again"))
-    assert refused._value.get() == before + 1
-    assert caught.value.allowance.rate.name == name
-    assert caught.value.allowance.retry_after == pytest.approx(3600, abs=30)
-    assert servers.asked == 0
-    assert (await stored(db, account))[0] == "new"
-
-
-async def test_a_mailbox_is_one_at_both_servers_however_it_is_written(db: Database, account: UUID) -> None:
-    await execute(db, "DELETE FROM rates")
-    service = service_on(db)
-    wanted = request("Other@example.test")
-    same = Endpoint("SAME.example.test", 993, Security.TLS)
-    await service.connect(at(EVE), replace(wanted, imap=same, smtp=replace(same, host="same.example.test", port=587)))
-    assert await one(db, "SELECT count(*) FROM rates") == 4  # of the caller, of the host, and of the mailbox two
-
-
-async def test_a_stranger_alone_keeps_nobody_from_their_mailbox(db: Database, servers: Servers, account: UUID) -> None:
-    service = service_on(db, connects_per_mailbox=2, connects_per_mailbox_of_all=4)
-    await execute(db, "DELETE FROM rates")
-    servers.fault = Fault(FaultKind.AUTH_FAILED, "No.", disposition=Disposition.PARK)
-    guess = replace(request(), password=Secret("a guess"))
-    for _ in range(2):
-        with pytest.raises(VerificationFailed):
-            await service.connect(at(EVE), guess)
-    for _ in range(5):
-        with pytest.raises(RateExceeded):
-            await service.connect(at(EVE), guess)
-    servers.fault = None
-    await service.changes.change(at(ANN), account, credentials())
-
-
-# -- campaigns ---------------------------------------------------------------------------------------------------------
-
-
-async def test_campaigns_of_an_account_that_is_gone_can_be_ended(db: Database, account: UUID) -> None:
-    service = service_on(db)
-    second = (await service.connect(at(ANN), request("second@example.test"))).id
-    await service.campaigns.register(at(ANN), "c", account, "active")
-    await service.disconnect(at(ANN), account)
-    with pytest.raises(CampaignsActive):
-        await service.disconnect(at(ANN), second)
-    with pytest.raises(AccountNotFound):  # only to end it
-        await service.campaigns.register(at(ANN), "c", account, "active")
-    await service.campaigns.register(at(ANN), "c", account, "paused")
-    with pytest.raises(AccountNotFound):
-        await service.campaigns.register(at(ANN), "c", account, "active")
-    await service.campaigns.register(at(ANN), "c", account, "completed")
-    with pytest.raises(AccountNotFound):
-        await service.campaigns.register(at(ANN), "c", account, "paused")
-    await service.disconnect(at(ANN), second)
-
-
-async def test_campaigns_are_their_users_own(db: Database, account: UUID) -> None:
-    service = service_on(db)
-    await service.campaigns.register(at(BOB), "c", account, "active")
-    for known in ("active", "paused", "completed"):
-        with pytest.raises(AccountNotFound):
-            await service.campaigns.register(at(EVE), "c", account, known)  # type: ignore[arg-type]  # one of three
-    with pytest.raises(AccountNotFound):
-        await service.campaigns.register(at(BOB), "c", uuid4(), "completed")
-    assert await one(db, "SELECT status FROM campaigns") == "active"
-    await service.disconnect(at(ANN), account)  # a guest's campaign keeps nobody's account connected
-
-
-async def test_campaigns_are_bounded(db: Database, account: UUID) -> None:
-    service = service_on(db)
-    await execute(
-        db, "INSERT INTO campaigns (user_id, id, account_id, status)"
-        " SELECT 'ann', 'c' || n, %s, 'paused' FROM generate_series(1, %s) n", account, MOST_CAMPAIGNS,
-    )  # fmt: skip
-    with pytest.raises(TooManyCampaigns):
-        await service.campaigns.register(at(ANN), "new", account, "active")
-    await service.campaigns.register(at(ANN), "c1", account, "active")
-    await service.campaigns.register(at(ANN), "c1", account, "completed")
-    await service.campaigns.register(at(ANN), "new", account, "active")
 
 
 # -- the audit ---------------------------------------------------------------------------------------------------------
