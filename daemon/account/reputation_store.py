@@ -38,9 +38,12 @@ minutes, and a server that is away is waited for no longer than a send is tried.
 
 MOST_MESSAGES: Final = 10_000
 """Messages of one account and window that are looked at, the newest: those of all folders, for only the account's are
-indexed by date.  As many as the largest provider's recipients in a day; looking at so many takes the server 40 ms."""
+indexed by date.  As many as the largest provider's recipients in a day; so many, beside as many sends, take the server
+0.2 s, the 144 of a quiet account 1 ms (measured among 100,000)."""
 
-# A copy without recipients went to one at least: those that were in Bcc are not shown.
+# A copy without recipients went to one at least: those that were in Bcc are not shown.  Whether one lies in the Sent
+# folder is asked in a form that no planner turns into a join with everybody's placements, and what we sent ourselves is
+# taken out by grouping: as an anti-join it was a nested loop, all sends of two days for each copy.
 _SENT: Final = r"""
 SELECT a.id AS account_id, a.email, a.daily_limit, a.smtp_host, a.imap_host, (ours.count + theirs.count)::bigint AS sent
 FROM accounts a JOIN account_access x ON x.account_id = a.id AND x.user_id = %(user)s
@@ -54,26 +57,28 @@ CROSS JOIN LATERAL (
     AND r.state NOT IN ('queued', 'refused', 'suppressed')
 ) ours
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(copy.recipients), 0) AS count FROM (
+    SELECT coalesce(sum(counted.recipients), 0) AS count FROM (
         SELECT greatest(count(DISTINCT lower(shown.address ->> 'email')), 1) AS recipients
         FROM (
-            SELECT m.id, m.message_id, m.recipients FROM messages m
-            WHERE sent_folders.ids IS NOT NULL AND m.account_id = a.id
-            AND m.received_at > w.ends - %(window)s AND m.received_at <= w.ends + %(ahead)s
-            ORDER BY m.received_at DESC LIMIT %(most)s
-        ) m LEFT JOIN LATERAL (
+            SELECT coalesce(m.message_id, m.id::text) AS key, m.recipients, false AS ours FROM (
+                SELECT m.id, m.message_id, m.recipients FROM messages m
+                WHERE sent_folders.ids IS NOT NULL AND m.account_id = a.id
+                AND m.received_at > w.ends - %(window)s AND m.received_at <= w.ends + %(ahead)s
+                ORDER BY m.received_at DESC LIMIT %(most)s
+            ) m WHERE (
+                SELECT true FROM placements p
+                WHERE p.message_id = m.id AND p.vanished_at IS NULL AND p.folder_id = ANY(sent_folders.ids) LIMIT 1
+            )
+            UNION ALL
+            SELECT btrim(s.header_message_id, '<>'), '{}', true FROM sends s
+            WHERE sent_folders.ids IS NOT NULL AND s.account_id = a.id
+            AND s.accepted_at > w.ends - %(window)s - %(copied)s
+        ) copy LEFT JOIN LATERAL (
             SELECT address FROM unnest(ARRAY['to', 'cc', 'bcc']) AS field (name),
-            jsonb_array_elements(m.recipients -> field.name) AS address
+            jsonb_array_elements(copy.recipients -> field.name) AS address
         ) shown ON true
-        WHERE EXISTS (
-            SELECT FROM placements p
-            WHERE p.message_id = m.id AND p.vanished_at IS NULL AND p.folder_id = ANY(sent_folders.ids)
-        ) AND NOT EXISTS (
-            SELECT FROM sends s WHERE s.account_id = a.id AND s.accepted_at > w.ends - %(window)s - %(copied)s
-            AND btrim(s.header_message_id, '<>') = m.message_id
-        )
-        GROUP BY coalesce(m.message_id, m.id::text)
-    ) copy
+        GROUP BY copy.key HAVING NOT bool_or(copy.ours)
+    ) counted
 ) theirs
 WHERE a.desired <> 'removed'
 ORDER BY a.created_at, a.id
