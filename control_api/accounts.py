@@ -46,8 +46,8 @@ def operations(service: AccountsService) -> Sequence[Operation]:
 
     async def change_account(call: Call) -> OneAccount:
         account_id, body = call.ids["account_id"], call.body_as(ChangeBody)
-        await service.changes.change(call.caller, account_id, body.to_request(), call.told)
-        return await get_account(call)
+        view = await service.changes.change(call.caller, account_id, body.to_request(), call.told)
+        return OneAccount(account=AccountDetail.of(view))
 
     async def disconnect_account(call: Call) -> Done:
         await service.disconnect(call.caller, call.ids["account_id"])

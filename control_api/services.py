@@ -71,8 +71,8 @@ class SharingApi(Protocol):
 class ChangesApi(Protocol):
     """Changes of accounts; `daemon.account.changing` says what each raises."""
 
-    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told, /) -> None:
-        """Change an account, all of it or nothing."""
+    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told, /) -> AccountView:
+        """Change an account, all of it or nothing; as it is then."""
         ...
 
 

@@ -30,7 +30,7 @@ from . import access_store, changes_store
 from .caller_rates import CallerRates, count
 from .changes_store import Changeable
 from .verifying import verify
-from .views import AlreadyConnected
+from .views import AccountView, AlreadyConnected
 
 
 class Unset:
@@ -110,8 +110,10 @@ class AccountChanges:
         self._rates = rates
         self._nudge = nudge
 
-    async def change(self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told = untold) -> None:
-        """Change an account, all of it or nothing; *told* how the caller stands to their rates.
+    async def change(
+        self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told = untold
+    ) -> AccountView:
+        """Change an account, all of it or nothing; as that left it.  *told* how the caller stands to their rates.
 
         Raises:
             AccountNotFound, NotAllowed: by the rules of sharing.
@@ -124,14 +126,18 @@ class AccountChanges:
         await count(self._requests, self._rates.changes, caller.user, told)
         verified = await self._verified(caller, account_id, request, told)
 
-        async def work(conn: Conn, in_doubt: bool) -> None:
+        async def work(conn: Conn, in_doubt: bool) -> AccountView:
             await self._change(conn, caller, account_id, request, verified, in_doubt=in_doubt)
+            view = await access_store.get_view(conn, caller.user.id, account_id)  # as this change left it
+            assert view is not None, "it is locked, and so is who has part in it"
+            return view
 
         try:
-            await self._requests.settle(work)
+            view = await self._requests.settle(work)
         except psycopg.errors.UniqueViolation:
             raise AlreadyConnected from None
         self._nudge()
+        return view
 
     async def _verified(
         self, caller: Caller, account_id: UUID, request: ChangeRequest, told: Told

@@ -166,14 +166,20 @@ class AccountService:
             log.info("connect.refused", service=failed.service.value, kind=failed.fault.kind.value)
             raise
         saving = _Saving(uuid7())
+
+        async def save(conn: Conn, in_doubt: bool) -> AccountView:
+            account_id = await self._save(conn, in_doubt, caller=caller, request=request, saving=saving)
+            view = await access_store.get_view(conn, user.id, account_id)  # as it was saved, whatever follows
+            assert view is not None, "nobody disconnects it behind the lock of its owner"
+            return view
+
         try:
-            save = partial(self._save, caller=caller, request=request, saving=saving)
-            account_id = await self._requests.settle(save)
+            view = await self._requests.settle(save)
         except psycopg.errors.UniqueViolation:
             raise AlreadyConnected from None
         self._connected += 1
         self._nudge()
-        return await self.get_account(user, account_id)
+        return view
 
     async def _check(self, conn: Conn, *, user: User, email: str) -> None:
         """What can be refused without a server."""

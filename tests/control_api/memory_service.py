@@ -167,6 +167,7 @@ class MemoryChanges:
         if request.paused is not None:
             view = replace(view, desired="paused" if request.paused else "running")
         self.service.accounts[account_id] = caller.user.id, view
+        return view
 
 
 @dataclass
