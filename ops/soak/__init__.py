@@ -20,7 +20,7 @@
               asks and looks over HTTP, sharing_play chooses and compares)
     schema    Schemathesis looks for answers that the API's document does not promise, for an owner, for those they
               share with, and for a stranger who knows all ids (schema_world is what there is to be asked for,
-              schema_answers reads what was answered)
+              schema_asks runs it, schema_answers reads what was answered)
     throttling
               many accounts of a provider that lets few in at a time: they are paced, and all get in
     stops     ended in order, at once, and with the database away, with many accounts (stops_stage is who plays,

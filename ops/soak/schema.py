@@ -9,18 +9,15 @@ every answer as its schema says, and in the end the same process without an erro
 - no answer to the stranger holds a word of the others', and their rows are afterwards what they were;
 - who comes too often hears how long to wait.
 
-`schema_world` is what there is to be asked for, `schema_answers` reads what was answered.  Schemathesis runs as a
-program of its own: its command line and its reports are what it promises to keep.
+`schema_world` is what there is to be asked for, `schema_asks` runs Schemathesis, `schema_answers` reads what was
+answered.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -35,42 +32,16 @@ from ops.testservers.tls import Authority
 
 from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess
-from .http_daemon import COOKIE, complaints, give_secret, listening, ready, token
+from .http_daemon import complaints, give_secret, listening, ready
 from .life import ended, fill, opened
 from .schema_answers import Answers, Route
+from .schema_asks import LEFT_OUT, Asked, ask, configured, lines_of
 from .schema_world import ADMIN, MEMBER, OWNER, STRANGER, Mailboxes, World
-
-CHECKS: Final = (
-    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
-    "response_schema_conformance", "missing_required_header", "unsupported_method", "allow_header_conformance",
-    "ignored_auth",
-)  # fmt: skip
-"""Those that an API can fail which connects to servers that are not there: what is refused as data is our business."""
-
-UNTENDED: Final = "use_after_free"
-"""A check for a world in which nobody brings back what was taken away."""
-
-LEFT_OUT: Final = "startSync"
-QUICK: Final = ("--phases", "fuzzing", "--max-examples", "8", "--exclude-operation-id", LEFT_OUT)
-"""A fixed number of cases, for within a few seconds a machine that is busy may not even have read the document; and
-not the one operation that waits, up to 10 s, for what it asks for."""
-
-CASES: Final = 200
-"""Generated requests an operation and round; more rounds until the time is over."""
-
-ENDS_WITHIN: Final = 120.0
-"""Seconds beyond its time that one run of Schemathesis may take: it ends what it has begun, and shrinks."""
-
-MAX_OUTPUT: Final = 4000
-"""Characters of its words kept where it fails."""
 
 PASSWORD: Final = "schema-password"  # noqa: S105  # of servers that end with the campaign
 
 ADDRESS: Final = "127.0.0.1"
 """Where the mail servers are: their certificates name it, and no name server is asked."""
-
-OFTEN: Final = 0.85
-"""How often a value is one that there is, and not a generated one."""
 
 PLENTY: Final[Mapping[str, object]] = dict.fromkeys(
     ("rates.connects", "rates.connects_per_host", "rates.connects_per_mailbox", "rates.connects_per_mailbox_of_all",
@@ -234,98 +205,16 @@ async def _turn(found: Found, stage: Stage, turn: Turn, number: int, seconds: in
     """One run of Schemathesis; what it says it did, and what was answered."""
     directory = stage.daemon.directory / f"schemathesis-{number}"
     directory.mkdir()
-    config, summary, lines = (directory / name for name in ("schemathesis.toml", "report.json", "lines.ndjson"))
-    config.write_text(configured(stage.world) if turn.known else "", "utf-8")
-    size = QUICK if found.options.quick else ("--max-time", str(seconds), "--max-examples", str(CASES))
-    only = [part for name in turn.only for part in ("--include-operation-id", name)]
-    checks = CHECKS if turn.tended else (*CHECKS, UNTENDED)
-    seed = found.options.seed + number
-    command = [
-        sys.executable, "-P", "-m", "schemathesis.cli", "--config-file", str(config), "--no-color", "run",
-        f"http://127.0.0.1:{stage.api}/mail/openapi.json", "--header", f"Cookie:{COOKIE}={token(turn.user)}",
-        "--checks", ",".join(checks), *size, *only, "--seed", str(seed), "--request-timeout", "90",
-        "--continue-on-failure", "--report", "json,ndjson", "--report-json-path", str(summary),
-        "--report-ndjson-path", str(lines), "--workers", "2", "--warnings", "off",
-    ]  # fmt: skip
-    report = found.report
-    with trio.move_on_after(seconds + ENDS_WITHIN) as scope:
-        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False, cwd=directory)
-        if done.returncode:
-            words = (done.stdout + done.stderr).decode(errors="replace")
-            report.problem(f"Schemathesis, seed {seed}, {turn.name}: {words[-MAX_OUTPUT:]}")
-    if scope.cancelled_caught:
-        report.problem(f"Schemathesis did not end within {seconds + ENDS_WITHIN:g} s")
-    answers = Answers(stage.routes)
+    asked = Asked(
+        turn.user, stage.api, found.options.seed + number, seconds, quick=found.options.quick,
+        configuration=configured(stage.world) if turn.known else "", untended=not turn.tended, only=turn.only,
+    )  # fmt: skip
+    report, answers = found.report, Answers(stage.routes)
+    figures = await ask(report, directory, asked, turn.name)
     never = stage.world.secrets() if turn.user == STRANGER else ()
-    await trio.to_thread.run_sync(answers.read, lines, never)
+    if lines_of(directory).exists():
+        await trio.to_thread.run_sync(answers.read, lines_of(directory), never)
     for fault in answers.faults:
         report.problem(f"{turn.name}: {fault}")
-    everything = found.served.setdefault(turn.user, Answers(stage.routes))
-    everything.add(answers)
-    found.turns.append({"turn": turn.name, **_summary(report, summary), "operations": answers.figures()})
-
-
-def configured(world: World) -> str:
-    """Schemathesis's configuration of somebody who knows the ids."""
-    accounts = [str(account.id) for account in [*world.accounts, world.strangers]]
-    connected = [f"connected{number}@example.test" for number in range(20)]
-    mailboxes = world.mailboxes
-    values: dict[str, list[str] | list[int]] = {
-        "accounts": accounts,
-        "expendable": [str(account.id) for account in world.expendable],
-        "invitations": sorted(world.invitations),
-        "received": sorted(world.received),
-        "people": [ADMIN, MEMBER],
-        "guests": [f"guest{number}@x.test" for number in range(20)],
-        "campaigns": world.campaigns,
-        "tls": ["tls"],
-        "imap_host": [mailboxes.imap.host],
-        "imap_port": [mailboxes.imap.port],
-        "smtp_host": [mailboxes.smtp.host],
-        "smtp_port": [mailboxes.smtp.port],
-        "mailboxes": connected,
-        "usernames": [*connected, *(account.username for account in world.shared)],
-        "password": [mailboxes.password],
-    }
-    text = "".join(f"[dictionaries.{name}]\nvalues = {json.dumps(some)}\n" for name, some in values.items())
-    known = {
-        "path.account_id": "accounts", "path.invitation_id": "invitations", "path.user_id": "people",
-        "path.campaign_id": "campaigns", "body.account_id": "accounts", "body.invitation_id": "received",
-        "body.email": "guests",
-    }  # fmt: skip
-    mailbox = {
-        "body.email": "mailboxes",
-        "body.imap_host": "imap_host", "body.imap_port": "imap_port", "body.imap_security": "tls",
-        "body.smtp_host": "smtp_host", "body.smtp_port": "smtp_port", "body.smtp_security": "tls",
-        "body.username": "usernames", "body.password": "password",
-    }  # fmt: skip
-    text += "[parameters]\n" + _bound(known, OFTEN)
-    for name, also in (
-        ("disconnectAccount", {"path.account_id": "expendable"}), ("connectAccount", mailbox),
-        ("changeAccount", mailbox),
-    ):  # fmt: skip
-        text += f'[[operations]]\ninclude-operation-id = "{name}"\n[operations.parameters]\n'
-        text += _bound(also, 1.0 if also is mailbox else OFTEN)
-    return text
-
-
-def _bound(names: Mapping[str, str], probability: float) -> str:
-    return "".join(
-        f'"{name}" = {{ dictionary = "{values}", probability = {probability} }}\n' for name, values in names.items()
-    )
-
-
-def _summary(report: Report, file: Path) -> dict[str, Any]:
-    """What it did, by its own report; nothing tried is no success."""
-    try:
-        told = json.loads(file.read_bytes())
-        figures = {name: told[name] for name in ("seed", "running_time", "stop_reason", "test_cases")}
-        figures["phases"] = {name: phase["status"] for name, phase in told["phases"].items()}
-        figures["operations"] = told["operations"]["tested"]
-        tried = int(told["test_cases"]["generated"])
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        report.problem(f"Schemathesis left no report: {exc!r}")
-        return {}
-    if not tried:
-        report.problem(f"Schemathesis tried nothing: {figures}")
-    return figures
+    found.served.setdefault(turn.user, Answers(stage.routes)).add(answers)
+    found.turns.append({"turn": turn.name, **figures, "operations": answers.figures()})

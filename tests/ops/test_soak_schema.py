@@ -13,8 +13,8 @@ from daemon.network import Endpoint, Security
 from daemon.storage.connection import Conn
 from daemon.storage.database import Database
 from ops.bench.place import vault_of
-from ops.soak.schema import configured
 from ops.soak.schema_answers import MOST_TOLD, Answers, Route
+from ops.soak.schema_asks import MAX_OUTPUT, configured, worst
 from ops.soak.schema_world import ADMIN, OWNER, STRANGER, Mailboxes, World
 
 _RATED = {"headers": {"X-RateLimit-Limit": {}}}
@@ -148,3 +148,9 @@ def test_secrets_are_not_words_of_the_stranger() -> None:
     assert world.unnamed in secrets
     assert world.unnamed not in text
     assert not {*world.campaigns, "connected0@example.test", "guest0@x.test"} & {*secrets}
+
+
+def test_what_is_wrong_is_told_first() -> None:
+    noise = "y" * 2000
+    assert worst(f"{noise}\n===== ERRORS =====\nSystemError\n{noise}").startswith("===== ERRORS =====\nSystemError\n")
+    assert worst(f"{noise}the end") == (noise + "the end")[-MAX_OUTPUT:]
