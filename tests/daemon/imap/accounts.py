@@ -25,13 +25,14 @@ class Account:
         self.db, self.store, self.server, self.user, self.login_to = db, store, server, user, login_to
         self.config = FolderSyncConfig(window=50, max_body=50 << 20)
         self.name = "INBOX"
+        self.mailbox = 1
 
     async def sync(self, act: Act | None = None) -> Tally:
         async with self.login_to(self.server, self.user) as session:
             await session.enable(b"QRESYNC", b"CONDSTORE")
             sync = FolderSync(
                 session,
-                await FolderRecord.open(self.store, self.name),
+                await FolderRecord.open(self.store, self.name, self.mailbox),
                 self.config,
                 verify=lambda: self.login_to(self.server, self.user),
                 large_bodies=trio.Semaphore(1),

@@ -65,6 +65,19 @@ def test_steps(
 
 
 @pytest.mark.parametrize("method", [Q, C, U])
+@pytest.mark.parametrize("cursor", [DONE, HALF], ids=["complete", "half way"])
+@pytest.mark.parametrize(
+    "selected",
+    [answer(), answer(validity=8), answer(uidnext=5), answer(modseq=3), answer(0, 1, None), answer(200, 201, 900)],
+)
+def test_of_a_former_mailbox_nothing_is_believed(cursor: Cursor, selected: SelectedFolder, method: Method) -> None:
+    plan = plan_sync(cursor, selected, method, 100, asked_qresync=False, moved=True)
+    assert plan.steps == (Step.RESYNC, Step.BACKFILL)
+    assert plan.distrust is None, "another server's numbers are no contradiction"
+    assert plan_sync(None, selected, method, 0, asked_qresync=False, moved=True).steps[0] is Step.START_FIRST
+
+
+@pytest.mark.parametrize("method", [Q, C, U])
 @pytest.mark.parametrize(
     ("selected", "reason"),
     [(answer(uidnext=100), "UIDNEXT went back"), (answer(modseq=499), "HIGHESTMODSEQ went back")],
