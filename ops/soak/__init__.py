@@ -17,7 +17,7 @@
               them, parsers_mail and parsers_web read them, parsers_measure measures, parsers_streams are servers)
     sharing   several users share accounts, a few at once, held against a model, also while the daemon and its database
               are killed (sharing_model is what must happen, sharing_seen what everybody must be shown, sharing_client
-              asks and looks over HTTP, sharing_play chooses and compares)
+              asks and looks over HTTP, sharing_play chooses and compares, sharing_store lets time pass)
     schema    Schemathesis looks for answers that the API's document does not promise, for an owner, for those they
               share with, and for a stranger who knows all ids (schema_world is what there is to be asked for,
               schema_asks runs it, schema_answers reads what was answered)

@@ -17,14 +17,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import psycopg
 import trio
 
 from daemon.settings import RateSettings
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.smtp import SmtpServer
 
-from . import database_faults
+from . import database_faults, sharing_store
 from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess
 from .http_daemon import COOKIE, give_secret, listening, ready, token
@@ -82,6 +81,7 @@ async def campaign(options: Options, say: Say) -> Report:
             run = Run(options, say, dovecot, smtp, daemon, rng)
             async with burying(daemon, dovecot):
                 await _start(run)
+                await trio.to_thread.run_sync(sharing_store.slow_down, daemon.conninfo)
                 await _plays(run)
             await ended(daemon, run.report)
     run.report.figures = _figures(run)
@@ -127,7 +127,7 @@ async def _made(run: Run, stack: AsyncExitStack) -> Play:
     owners = {f"{who}{number}.{mark}@example.test": who for who, count in OWNERS.items() for number in range(count)}
 
     async def expire(invitation: str) -> None:
-        await trio.to_thread.run_sync(_expire, run.daemon.conninfo, invitation)
+        await trio.to_thread.run_sync(sharing_store.expire, run.daemon.conninfo, invitation)
 
     users = Users(run.url, people, {account: _mailbox(run, account) for account in owners}, expire)
     return Play(await stack.enter_async_context(users), owners)
@@ -140,14 +140,6 @@ def _mailbox(run: Run, user: str) -> Mapping[str, object]:
         "imap_host": run.dovecot.host, "imap_port": run.dovecot.imaps_port, "imap_security": "tls",
         "smtp_host": run.smtp.host, "smtp_port": run.smtp.starttls_port, "smtp_security": "starttls",
     }  # fmt: skip
-
-
-def _expire(conninfo: str, invitation: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as conn:
-        conn.execute(
-            "UPDATE invitations SET created_at = now() - interval '32 d', expires_at = now() WHERE id = %s",
-            (invitation,),
-        )
 
 
 async def _steps(run: Run, play: Play, end: float) -> None:

@@ -6,7 +6,7 @@ Where nothing fails that is a fault of the daemon's; where it is killed again an
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -157,8 +157,8 @@ class Users:
 
     # -- what they see ---------------------------------------------------------------------------------------------
 
-    async def look(self, who: str) -> Seen:
-        """All that one user is shown.
+    async def look(self, who: str, accounts: Collection[str]) -> Seen:
+        """All lists that one user is shown, and what is said of some accounts one by one.
 
         Raises:
             Wrong: something cannot be had.
@@ -168,7 +168,7 @@ class Users:
                 listed = await self._get(who, "/mail/accounts")
                 pending = await self._get(who, "/mail/invitations/pending")
                 overview = await self._get(who, "/mail/sync")
-                looked = {account: await self._look_at(who, account) for account in self.ids}
+                looked = {account: await self._look_at(who, account) for account in accounts}
                 if all(isinstance(each, dict) for each in (listed, pending, overview)) and None not in looked.values():
                     break
                 await trio.sleep(AGAIN)

@@ -9,9 +9,10 @@ None left is a fault of the daemon's.  Whatever chooses is given as `Pick`: a ra
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from enum import StrEnum
+from functools import partial
 from pprint import pformat
 from typing import Any, Final, TypeVar
 
@@ -32,7 +33,7 @@ from .sharing_model import (
     World,
     world,
 )
-from .sharing_seen import Seen, name, orders, seen
+from .sharing_seen import Seen, name, orders, seen, touched
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +52,9 @@ NOBODYS: Final = "inv_" + "0" * 32
 
 NAMES: Final = ("Ours", "Théo's ✉")
 """What accounts are called besides their address."""
+
+WHOLE_EVERY: Final = 5
+"""Steps after which everybody looks at every account one by one."""
 
 REMEMBERED: Final = 40
 """Steps that are told when something is wrong."""
@@ -139,6 +143,7 @@ class Play:
         self.known: list[str] = []
         """All invitations whose id anybody was ever told."""
         self.counted: Counter[str] = Counter()
+        self.steps = 0
         self._owners = owners
         self._past: deque[str] = deque(maxlen=REMEMBERED)
 
@@ -175,40 +180,50 @@ class Play:
         if not self.worlds:
             raise Differs(self._wrong("No order gives these answers", pformat(before[0], width=118)))
 
-    async def look(self) -> None:
+    async def look(self, accounts: Collection[str] | None = None) -> None:
         """See what everybody is shown, and keep the worlds in which that is so.
+
+        All lists are looked at; *accounts* one by one, all of them when there are none given.
 
         Raises:
             Wrong, Differs: something is not as it must be.
         """
         everybody = list(self.users.people)
-        shown = dict(zip(everybody, await _at_once(self.users.look, everybody), strict=True))
+        chosen = self._owners if accounts is None else accounts
+        shown = dict(zip(everybody, await _at_once(partial(self.users.look, accounts=chosen), everybody), strict=True))
         holding: list[World] = []
         for each in map(deepcopy, self.worlds):
             self._name(each, shown)
-            if each not in holding and all(seen(each, who) == found for who, found in shown.items()):
+            if each not in holding and all(seen(each, who, chosen) == found for who, found in shown.items()):
                 holding.append(each)
         if not holding:
             first = self.worlds[0]
+            expected = {who: seen(first, who, chosen) for who in everybody}
             differences = [
-                f"{who} is shown\n{pformat(found, width=118)}\nand should be\n{pformat(seen(first, who), width=118)}"
+                f"{who} is shown\n{pformat(found, width=118)}\nand should be\n{pformat(expected[who], width=118)}"
                 for who, found in shown.items()
-                if seen(first, who) != found
+                if found != expected[who]
             ]
             raise Differs(self._wrong("Somebody is shown what is not so", "\n".join(differences)))
         self.worlds = holding
         self.known += [key for key in holding[0].invitations if key not in self.known]
 
     async def step(self, actions: Sequence[Action]) -> None:
-        """`ask`, then `look`."""
+        """`ask`, then `look`: at all accounts now and then, else at those that it was about.
+
+        Raises:
+            Wrong, Differs: something is not as it must be.
+        """
+        self.steps += 1
+        about = {touched(each, action) for each in self.worlds for action in actions} - {None}
         await self.ask(actions)
-        await self.look()
+        await self.look(None if self.steps % WHOLE_EVERY == 0 else [each for each in about if each is not None])
 
     def _name(self, each: World, shown: Mapping[str, Seen]) -> None:
         for account, owner in self._owners.items():
-            invitations = shown[owner].accounts[account].invitations
-            if not isinstance(invitations, int):
-                name(each, invitations, account)
+            looked = shown[owner].accounts.get(account)
+            if looked is not None and not isinstance(looked.invitations, int):
+                name(each, looked.invitations, account)
 
     def _wrong(self, what: str, more: str) -> str:
         past = "\n    ".join(self._past)

@@ -6,12 +6,12 @@ answer is the one that came.  A request whose answer was lost may have been carr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
-from .sharing_model import Action, Answer, Invitation, Invite, World, apply
+from .sharing_model import Accept, Action, Answer, Decline, Expire, Invitation, Invite, World, apply
 
 AUDIT_PAGE: Final = 100
 """Entries of an audit that are compared: as many as one answer holds."""
@@ -40,15 +40,16 @@ class Seen:
     overview: Sequence[str]
     """The accounts that the overview of synchronisation tells of."""
     accounts: Mapping[str, Looked]
+    """Those that were looked at one by one."""
 
 
-def seen(now: World, who: str) -> Seen:
-    """What one user must be shown."""
+def seen(now: World, who: str, accounts: Collection[str]) -> Seen:
+    """What one user must be shown who looks at all lists and at some accounts."""
     listed = [(key, shown) for key, each in now.accounts.items() if (shown := each.shown(who)) is not None]
     pending = {
         key: (each.account, each.role) for key, each in now.invitations.items() if each.is_open and each.whom == who
     }
-    looked = {key: _looked(now, key, who) for key in now.accounts}
+    looked = {key: _looked(now, key, who) for key in now.accounts if key in accounts}
     return Seen(listed, pending, [key for key, _ in listed], looked)
 
 
@@ -61,6 +62,14 @@ def _looked(now: World, key: str, who: str) -> Looked:
     if shown[0] != "owner":
         return Looked(shown, 403, 403, 403)
     return Looked(shown, now.open_to(key), dict(account.shares), account.audit[: -AUDIT_PAGE - 1 : -1])
+
+
+def touched(now: World, action: Action) -> str | None:
+    """The account that something is about, where there is one."""
+    if isinstance(action, Accept | Decline | Expire):
+        invitation = now.invitations.get(action.invitation)
+        return invitation.account if invitation is not None else None
+    return action.account
 
 
 # -- at the same time ----------------------------------------------------------------------------------------------

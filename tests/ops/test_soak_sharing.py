@@ -1,5 +1,6 @@
 """The model of sharing: what an order of requests makes, that no order makes what must not be, and what may be lost."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -57,14 +58,14 @@ def test_one_of_two_takes_the_invitation(accepted: Answer | None, taken: Answer 
     found = asked(made(*INVITED), (ACCEPT, accepted), (TAKE_BACK, taken))
     assert len(found) == worlds
     if accepted is not None and accepted.status == 200:
-        assert all(seen(each, "cid").listed == [("one", ("member", False, "one"))] for each in found)
+        assert all(seen(each, "cid", OWNERS).listed == [("one", ("member", False, "one"))] for each in found)
     if taken == OK:
-        assert all(seen(each, "cid").listed == [] == list(seen(each, "cid").pending) for each in found)
+        assert all(seen(each, "cid", OWNERS).listed == [] == list(seen(each, "cid", OWNERS).pending) for each in found)
 
 
 def test_the_default_goes_to_the_oldest_and_does_not_come_back() -> None:
     now = made(Disconnect("ann", "one"), Connect("ann", "one"))
-    assert [(key, shown[1]) for key, shown in seen(now, "ann").listed] == [("one", False), ("two", True)]
+    assert [(key, shown[1]) for key, shown in seen(now, "ann", OWNERS).listed] == [("one", False), ("two", True)]
     assert apply(now, Change("ann", "one", default=True)) == Answer(200, ("owner", True, "one"))
     assert not now.accounts["two"].is_default
     assert now.accounts["three"].is_default
@@ -72,14 +73,14 @@ def test_the_default_goes_to_the_oldest_and_does_not_come_back() -> None:
 
 def test_what_each_may_see() -> None:
     now = made(*INVITED, ACCEPT, Invite("ann", "one", "bob", "admin"))
-    member, stranger, owner = (seen(now, who).accounts["one"] for who in ("cid", "eve", "ann"))
+    member, stranger, owner = (seen(now, who, OWNERS).accounts["one"] for who in ("cid", "eve", "ann"))
     assert (member.shares, member.invitations, member.audit) == (403, 403, 403)
     assert (stranger.one, stranger.shares, stranger.invitations, stranger.audit) == (404,) * 4
     assert (owner.shares, owner.invitations) == ({"cid": "member"}, {"inv2": ("bob", "admin")})
-    assert seen(now, "bob").pending == {"inv2": ("one", "admin")}
+    assert seen(now, "bob", OWNERS).pending == {"inv2": ("one", "admin")}
     apply(now, Disconnect("ann", "one"))
-    assert seen(now, "cid") == Seen([], {}, [], dict.fromkeys(OWNERS, stranger))
-    gone = seen(now, "ann").accounts["one"]
+    assert seen(now, "cid", OWNERS) == Seen([], {}, [], dict.fromkeys(OWNERS, stranger))
+    gone = seen(now, "ann", OWNERS).accounts["one"]
     assert (gone.one, gone.shares) == (404, 404)
     assert not isinstance(gone.audit, int)
     assert gone.audit[0] == ("account.disconnected", "ann")
@@ -121,8 +122,8 @@ class Script(Users):
     async def do(self, action: Action) -> Answer | None:
         return self.answers.pop(0)
 
-    async def look(self, who: str) -> Seen:
-        return seen(self.shown, who)
+    async def look(self, who: str, accounts: Collection[str]) -> Seen:
+        return seen(self.shown, who, accounts)
 
 
 @pytest.mark.parametrize(("shown", "answer", "told"), [
