@@ -274,4 +274,9 @@ async def test_a_large_account_is_asked_by_index_and_in_bounds(
         assert f"Seq Scan on {table}" not in plan, plan
     assert "messages_account_received" in plan, plan
     monkeypatch.setattr(reputation_store, "MOST_MESSAGES", 8)
-    assert await sent(db) == 2, "the newest only"
+    assert await sent(db) == 2
+    await copy(db, account, place, "a@example.net", "b@example.net", "c@example.net", at=NOW + AHEAD)
+    other = (await add_account(db, "bob@example.test", 993, "pw", owner="bob")).account_id
+    for _ in range(8):
+        await copy(db, other, None, "x@example.net", at=NOW + AHEAD)
+    assert await sent(db) == 5, "the newest, and the account's own"
