@@ -54,8 +54,9 @@ class FolderSync(FolderChanges):
         if not selected.uidvalidity:
             raise Fault(FaultKind.PROTOCOL, f"The mail server gives the folder {folder.name} no UIDVALIDITY.")
         stored = await self.record.count()
-        moved = self.record.moved
-        plan = plan_sync(cursor, selected, method, stored, asked_qresync=known is not None, moved=moved)
+        plan = plan_sync(
+            cursor, selected, method, stored, asked_qresync=known is not None, moved=self.record.moved
+        )
         if plan.distrust is not None:
             await self.record.demote(Method.UID_DIFF, plan.distrust)
         modseq = plan.method is not Method.UID_DIFF
@@ -66,7 +67,7 @@ class FolderSync(FolderChanges):
         tally = Tally()
         await self._follow(plan, selected, tally)
         await self._check_count(plan, tally)
-        settled = cursor is not None and cursor.uidvalidity == selected.uidvalidity and not moved
+        settled = cursor is not None and cursor.uidvalidity == selected.uidvalidity
         if settled and self.record.cursor.complete:
             await self._forget_former()
         await self.record.finish(plan.method, settled=settled)
