@@ -35,7 +35,7 @@ from .daemon_process import DaemonProcess
 from .http_daemon import complaints, give_secret, listening, ready
 from .life import ended, fill, opened
 from .schema_answers import Answers, Route
-from .schema_asks import LEFT_OUT, Asked, ask, configured, lines_of
+from .schema_asks import LEFT_OUT, OFTEN, Asked, ask, configured, lines_of
 from .schema_world import ADMIN, MEMBER, OWNER, STRANGER, Mailboxes, World
 
 PASSWORD: Final = "schema-password"  # noqa: S105  # of servers that end with the campaign
@@ -63,6 +63,8 @@ class Turn:
     tended: bool = True
     only: Sequence[str] = ()
     """Names of operations; all where there are none."""
+    sure: bool = False
+    """Whether they send only what should be served."""
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ TURNS: Final = (
 )  # fmt: skip
 HURRIED: Final = Turn(OWNER, 1)
 """Asks where rates are scarce."""
-TURNS_QUICK: Final = (Turn(OWNER, 1), Turn(STRANGER, 1, tended=False))
+TURNS_QUICK: Final = (Turn(OWNER, 1, sure=True), Turn(STRANGER, 1, tended=False))
 
 
 async def no_names(*, task_status: trio.TaskStatus[int]) -> None:
@@ -207,7 +209,8 @@ async def _turn(found: Found, stage: Stage, turn: Turn, number: int, seconds: in
     directory.mkdir()
     asked = Asked(
         turn.user, stage.api, found.options.seed + number, seconds, quick=found.options.quick,
-        configuration=configured(stage.world) if turn.known else "", untended=not turn.tended, only=turn.only,
+        configuration=configured(stage.world, turn.user, 1.0 if turn.sure else OFTEN) if turn.known else "",
+        untended=not turn.tended, sure=turn.sure, only=turn.only,
     )  # fmt: skip
     report, answers = found.report, Answers(stage.routes)
     figures = await ask(report, directory, asked, turn.name)

@@ -19,7 +19,7 @@ import trio
 
 from .campaign import Report
 from .http_daemon import COOKIE, token
-from .schema_world import ADMIN, MEMBER, World
+from .schema_world import ADMIN, MEMBER, Invitation, World, address
 
 CHECKS: Final = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
@@ -69,20 +69,26 @@ class Asked:
     """Its own, in TOML."""
     untended: bool
     """Whether nobody brings back what it takes away."""
+    sure: bool = False
+    """Whether it sends only what should be served: so a few cases show that everything is."""
     only: Sequence[str] = ()
     """Names of operations; all where there are none."""
 
 
-def configured(world: World) -> str:
-    """Schemathesis's configuration of somebody who knows the ids."""
+def configured(world: World, user: str, often: float = OFTEN) -> str:
+    """Schemathesis's configuration of somebody who knows the ids, and takes them so often."""
     accounts = [str(account.id) for account in [*world.accounts, world.strangers]]
+    first, second = ([each for each, (of, *_) in world.invitations.items() if of == account.id]
+                     for account in world.shared[:2])  # fmt: skip
     connected = [f"connected{number}@example.test" for number in range(20)]
     mailboxes = world.mailboxes
     values: dict[str, list[str] | list[int]] = {
         "accounts": accounts,
         "expendable": [str(account.id) for account in world.expendable],
-        "invitations": sorted(world.invitations),
-        "received": sorted(world.received),
+        "inviting": [*[accounts[0]] * 3, accounts[1], accounts[-1]],
+        "invitations": [*first, second[0]],  # most of these belong to most of those
+        "accepted": _mostly(world.accepted, user),
+        "declined": _mostly(world.declined, user),
         "people": [ADMIN, MEMBER],
         "guests": [f"guest{number}@x.test" for number in range(20)],
         "campaigns": world.campaigns,
@@ -98,7 +104,7 @@ def configured(world: World) -> str:
     text = "".join(f"[dictionaries.{name}]\nvalues = {json.dumps(some)}\n" for name, some in values.items())
     known = {
         "path.account_id": "accounts", "path.invitation_id": "invitations", "path.user_id": "people",
-        "path.campaign_id": "campaigns", "body.account_id": "accounts", "body.invitation_id": "received",
+        "path.campaign_id": "campaigns", "body.account_id": "accounts",
         "body.email": "guests",
     }  # fmt: skip
     mailbox = {
@@ -107,14 +113,22 @@ def configured(world: World) -> str:
         "body.smtp_host": "smtp_host", "body.smtp_port": "smtp_port", "body.smtp_security": "tls",
         "body.username": "usernames", "body.password": "password",
     }  # fmt: skip
-    text += "[parameters]\n" + _bound(known, OFTEN)
+    text += "[parameters]\n" + _bound(known, often)
     for name, also in (
         ("disconnectAccount", {"path.account_id": "expendable"}), ("connectAccount", mailbox),
-        ("changeAccount", mailbox),
+        ("changeAccount", mailbox), ("revokeInvitation", {"path.account_id": "inviting"}),
+        ("acceptInvitation", {"body.invitation_id": "accepted"}),
+        ("declineInvitation", {"body.invitation_id": "declined"}),
     ):  # fmt: skip
         text += f'[[operations]]\ninclude-operation-id = "{name}"\n[operations.parameters]\n'
-        text += _bound(also, 1.0 if also is mailbox else OFTEN)
+        text += _bound(also, 1.0 if also is mailbox else often)
     return text
+
+
+def _mostly(received: Mapping[str, Invitation], user: str) -> list[str]:
+    """Invitations, among which one's own come oftener than the others'."""
+    own = [each for each, (*_, email) in received.items() if email == address(user)]
+    return [*own * 4, *(each for each in received if each not in own)]
 
 
 def _bound(names: Mapping[str, str], probability: float) -> str:
@@ -128,14 +142,16 @@ async def ask(report: Report, directory: Path, asked: Asked, name: str) -> dict[
     config, summary = directory / "schemathesis.toml", directory / "report.json"
     config.write_text(asked.configuration, "utf-8")
     size = QUICK if asked.quick else ("--max-time", str(asked.seconds), "--max-examples", str(CASES))
+    mode = "positive" if asked.sure else "all"
     only = [part for operation in asked.only for part in ("--include-operation-id", operation)]
     checks = (*CHECKS, UNTENDED) if asked.untended else CHECKS
     command = [
         sys.executable, "-P", "-m", "schemathesis.cli", "--config-file", str(config), "--no-color", "run",
         f"http://127.0.0.1:{asked.api}/mail/openapi.json", "--header", f"Cookie:{COOKIE}={token(asked.user)}",
-        "--checks", ",".join(checks), *size, *only, "--seed", str(asked.seed), "--request-timeout", "90",
-        "--continue-on-failure", "--report", "json,ndjson", "--report-json-path", str(summary),
-        "--report-ndjson-path", str(lines_of(directory)), "--workers", WORKERS, "--warnings", "off",
+        "--checks", ",".join(checks), *size, *only, "--mode", mode, "--seed", str(asked.seed),
+        "--request-timeout", "90", "--continue-on-failure", "--report", "json,ndjson",
+        "--report-json-path", str(summary), "--report-ndjson-path", str(lines_of(directory)),
+        "--workers", WORKERS, "--warnings", "off",
     ]  # fmt: skip
     with trio.move_on_after(asked.seconds + ENDS_WITHIN) as scope:
         done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False, cwd=directory)

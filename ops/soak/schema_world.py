@@ -30,7 +30,7 @@ ADMIN: Final = "schema-admin"
 MEMBER: Final = "schema-member"
 STRANGER: Final = "schema-stranger"
 HOST: Final = "schema-host"
-"""Never asks; has an account and invites the others, the stranger excepted."""
+"""Never asks; has accounts and invites the others, the stranger excepted."""
 
 TEND_EVERY: Final = 0.2
 """Seconds: what is gone is back before Schemathesis has asked a dozen times for it."""
@@ -39,7 +39,10 @@ LIVES: Final = 3.0
 """Seconds that what a request brought may stay: others ask for it meanwhile, and it does not fill the limits."""
 
 SEEDED: Final = 4
-"""Open invitations to each account, campaigns, and invitations to each person."""
+"""Open invitations to each account, and campaigns."""
+
+Invitation = tuple[UUID, str, str]
+"""The account, who invites, and the address."""
 
 
 def address(user: str) -> str:
@@ -76,18 +79,21 @@ class World:
         self.shared = [mailboxes.account(OWNER, user) for user in mail]
         self.refused = mailboxes.account(OWNER, "refused@example.test", "not its password")
         self.expendable = [mailboxes.account(OWNER, f"expendable{number}@example.test") for number in range(3)]
-        self.hosts = mailboxes.account(HOST, "host@example.test")
+        self.hosts = [mailboxes.account(HOST, f"host{number}@example.test") for number in range(2)]
         self.strangers = mailboxes.account(STRANGER, "strangers@example.test")
         self.accounts = [*self.shared, self.refused]
-        self.invitations = {
+        self.invitations: dict[str, Invitation] = {
             self._invitation(f"{account.username[:7]}n{number}"): (account.id, OWNER, f"invitee{number}@x.test")
             for account in self.accounts
             for number in range(SEEDED)
         }
-        self.received = {
-            self._invitation(f"{user.partition('-')[2]}r"): (self.hosts.id, HOST, address(user))
-            for user in (OWNER, ADMIN, MEMBER)
-        }
+        self.accepted, self.declined = (  # what is accepted cannot be declined, so each has some of its own
+            {
+                self._invitation(f"{user.partition('-')[2]}r{number}"): (host.id, HOST, address(user))
+                for user in (OWNER, ADMIN, MEMBER)
+            }
+            for number, host in enumerate(self.hosts)
+        )
         self.campaigns = [f"campaign-{number}" for number in range(SEEDED)]
         self.unnamed = "campaign-nobody-names"
         """One that is in no request: names of campaigns are their callers' own words, which come back to them."""
@@ -97,13 +103,23 @@ class World:
         return f"inv_{word:x<16}"
 
     @property
+    def received(self) -> dict[str, Invitation]:
+        """Invitations of the host."""
+        return {**self.accepted, **self.declined}
+
+    @property
+    def ours(self) -> list[NewAccount]:
+        """What a stranger must not touch."""
+        return [*self.own, *self.hosts]
+
+    @property
     def own(self) -> list[NewAccount]:
         """All of the owner's."""
         return [*self.accounts, *self.expendable]
 
     def secrets(self) -> list[str]:
         """What a stranger must never read, though they know it."""
-        accounts = [*self.own, self.hosts]
+        accounts = self.ours
         people = (OWNER, ADMIN, MEMBER, HOST)
         invitations = {**self.invitations, **self.received}
         return sorted({
@@ -117,7 +133,7 @@ class World:
         for user in everybody:
             await users_store.remember(conn, User(id=user, email=address(user), name=f"Name of {user}", plan="free"))
             await users_store.lock(conn, user)
-        for account in [*self.own, self.hosts, self.strangers]:
+        for account in [*self.ours, self.strangers]:
             if not await access_store.is_running(conn, account.id):
                 await access_store.save(conn, account)
         await self._forget_others(conn)
@@ -145,14 +161,14 @@ class World:
                     (account.id, user, role),
                 )
         await conn.execute(
-            "DELETE FROM account_access WHERE role <> 'owner' AND account_id = %s"
+            "DELETE FROM account_access WHERE role <> 'owner' AND account_id = ANY(%s)"
             " AND created_at < now() - make_interval(secs => %s)",
-            (self.hosts.id, LIVES),
+            ([host.id for host in self.hosts], LIVES),
         )
 
     async def _forget_others(self, conn: Conn) -> None:
         """What people brought some seconds ago."""
-        ours = [account.id for account in [*self.own, self.hosts, self.strangers]]
+        ours = [account.id for account in [*self.ours, self.strangers]]
         cursor = await conn.execute(
             "SELECT id, owner_id FROM accounts WHERE desired <> 'removed' AND NOT id = ANY(%s)"
             " AND connected_at < now() - make_interval(secs => %s)",
@@ -182,7 +198,7 @@ class World:
 
     async def rows(self, database: Database) -> Mapping[str, list[tuple[Any, ...]]]:
         """What people did to the owner's accounts and the host's, by table; nothing that only the daemon writes."""
-        return await database.run(partial(_rows, ids=[account.id for account in [*self.own, self.hosts]]))
+        return await database.run(partial(_rows, ids=[account.id for account in self.ours]))
 
 
 _ROWS: Final = {
