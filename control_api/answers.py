@@ -31,9 +31,9 @@ Time = Annotated[
 
 
 class AnswerModel(BaseModel):
-    """What all answers have in common."""
+    """What all answers have in common: a field is always there, whether it has a default or not."""
 
-    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True, json_schema_serialization_defaults_required=True)
 
 
 class Done(AnswerModel):
@@ -228,12 +228,30 @@ class Upgrade(AnswerModel):
     current_plan: CurrentPlan
 
 
+def _never_null(schema: dict[str, Any]) -> None:
+    """Describe a field that may be left out, as one that is not null where it is given."""
+    (given,) = (inner for inner in schema.pop("anyOf") if inner != {"type": "null"})
+    del schema["default"]
+    schema |= given
+
+
 class Failure(AnswerModel):
     """Every failure, whatever its status."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     success: Literal[False]
     error: str = Field(description="One plain sentence.")
     code: str = Field(description="The same for machines.")
-    details: FailureDetails | None = Field(default=None, description="With validation_failed.")
-    upgrade: Upgrade | None = Field(default=None, description="With plan_limit_exceeded.")
-    retry_after: int | None = Field(default=None, serialization_alias="retryAfter", description="Seconds to wait.")
+    details: FailureDetails | None = Field(
+        default=None, description="With validation_failed.", json_schema_extra=_never_null
+    )
+    upgrade: Upgrade | None = Field(
+        default=None, description="With plan_limit_exceeded.", json_schema_extra=_never_null
+    )
+    retry_after: int | None = Field(
+        default=None,
+        serialization_alias="retryAfter",
+        description="Seconds to wait; with rate_limited, busy, not_ready and timed_out.",
+        json_schema_extra=_never_null,
+    )

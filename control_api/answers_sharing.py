@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 from uuid import UUID
 
-from daemon.sharing.rules import Access
-from daemon.sharing.views import Entry, Invitation, Received, Share
+from daemon.sharing.views import Entry, Given, Invitation, Received, Share
 
 from .answers import AnswerModel, Time
 
@@ -16,7 +15,7 @@ class OpenInvitation(AnswerModel):
 
     id: str
     invitee_email: str
-    role: Access
+    role: Given
     status: Literal["pending"] = "pending"
     created_at: Time
     expires_at: Time
@@ -52,7 +51,7 @@ class SharedWith(AnswerModel):
 
     user_id: str
     email: str
-    role: Access
+    role: Given
     shared_at: Time
 
     @classmethod
@@ -74,7 +73,7 @@ class ReceivedInvitation(AnswerModel):
     id: str
     account_email: str
     inviter_name: str
-    role: Access
+    role: Given
     created_at: Time
 
     @classmethod

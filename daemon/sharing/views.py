@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from daemon.identity import User
 
-from .rules import Access
+Given = Literal["admin", "member"]
+"""A role that an invitation gives: all there are (`rules.Access`) but the owner's, which stays where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Invitation:
 
     id: str
     invitee_email: str
-    role: Access
+    role: Given
     created_at: datetime
     expires_at: datetime
 
@@ -39,7 +41,7 @@ class Received:
     id: str
     account_email: str
     inviter_name: str
-    role: Access
+    role: Given
     created_at: datetime
 
 
@@ -49,7 +51,7 @@ class Share:
 
     user_id: str
     email: str
-    role: Access
+    role: Given
     shared_at: datetime
 
 
