@@ -17,7 +17,6 @@ from typing import Final
 
 from daemon.sharing.rules import (
     ALLOWED,
-    REPLIES,
     Access,
     AccountNotFound,
     Act,
@@ -26,6 +25,7 @@ from daemon.sharing.rules import (
     Reply,
     Standing,
     demand,
+    demand_reply,
 )
 
 from .errors import NotAuthenticated, refusal_for
@@ -66,8 +66,8 @@ def _demand(wanted: Demand | None, kind: Kind) -> None:
         raise NotAuthenticated
     if isinstance(wanted, Act):
         demand(wanted, kind.access)
-    elif wanted is not None and kind not in REPLIES[wanted]:
-        raise InvitationNotFound
+    elif wanted is not None:
+        demand_reply(wanted, kind)
 
 
 def cases(operation: Operation) -> Iterator[tuple[str, Demand | None]]:

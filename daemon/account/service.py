@@ -24,7 +24,7 @@ from daemon.identity import Plans, User, users_store
 from daemon.identity.rates import Told, untold
 from daemon.identity.users import normalise_email
 from daemon.network import Dialer
-from daemon.sharing import audit_store
+from daemon.sharing import audit_store, sharing_store
 from daemon.sharing.audit_store import Action
 from daemon.sharing.rules import AccountNotFound, Act, demand
 from daemon.sharing.service import SharingService
@@ -136,6 +136,7 @@ class AccountService:
         view = await self._requests.run(get)
         if view is None:
             raise AccountNotFound
+        demand(Act.SEE, view.access)
         return view
 
     async def reputations(self, user: User) -> Sequence[ReputationView]:
@@ -242,6 +243,7 @@ class AccountService:
     async def _remove(self, conn: Conn, *, caller: Caller, account_id: UUID) -> None:
         user = caller.user
         await users_store.lock(conn, user.id)
+        demand(Act.DISCONNECT, await sharing_store.access(conn, user.id, account_id))
         owned = await access_store.lock_owned(conn, user.id, account_id)
         if owned is None:
             raise AccountNotFound

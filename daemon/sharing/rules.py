@@ -178,5 +178,15 @@ class InvitationNotFound(Exception):
     """No such invitation, or not the caller's, or no longer open: which of these is never told."""
 
 
+def demand_reply(reply: Reply, standing: Standing) -> None:
+    """Let pass who may say so to the invitation that is theirs.
+
+    Raises:
+        InvitationNotFound: it is not, or no longer, theirs to answer so.
+    """
+    if standing not in REPLIES[reply]:
+        raise InvitationNotFound
+
+
 class ShareNotFound(Exception):
     """The account is not shared with this user."""

@@ -29,8 +29,11 @@ from .rules import (
     CannotInvite,
     Conflict,
     InvitationNotFound,
+    Reply,
     ShareNotFound,
+    Standing,
     demand,
+    demand_reply,
     judge_invitation,
 )
 from .sharing_store import NewInvitation
@@ -184,10 +187,9 @@ class SharingService:
         """
 
         async def work(conn: Conn) -> UUID:
-            invitation = await self._addressed(conn, caller, invitation_id)
-            if invitation.status == "accepted":
-                if not await sharing_store.has_share(conn, invitation.account_id, caller.user.id):
-                    raise InvitationNotFound
+            invitation, standing = await self._addressed(conn, caller, invitation_id)
+            demand_reply(Reply.ACCEPT, standing)
+            if standing is not Standing.INVITED:
                 return invitation.account_id
             await sharing_store.share(conn, invitation.account_id, caller.user.id, invitation.role)
             await sharing_store.settle(conn, invitation_id, "accepted")
@@ -205,9 +207,8 @@ class SharingService:
         """
 
         async def work(conn: Conn) -> None:
-            invitation = await self._addressed(conn, caller, invitation_id)
-            if invitation.status != "pending":
-                raise InvitationNotFound
+            invitation, standing = await self._addressed(conn, caller, invitation_id)
+            demand_reply(Reply.DECLINE, standing)
             await sharing_store.settle(conn, invitation_id, "declined")
             detail = {"invitation_id": invitation_id}
             await audit_store.note(conn, caller, invitation.account_id, Action.INVITATION_DECLINED, detail)
@@ -227,9 +228,15 @@ class SharingService:
         await self._requests.settle(take)
 
     @staticmethod
-    async def _addressed(conn: Conn, caller: Caller, invitation_id: str) -> sharing_store.Addressed:
+    async def _addressed(
+        conn: Conn, caller: Caller, invitation_id: str
+    ) -> tuple[sharing_store.Addressed, Standing]:
+        """An invitation to the caller, its account locked, and how they stand to that for it."""
         normal = normalise_email(caller.user.email)
         invitation = await sharing_store.addressed(conn, invitation_id, normal) if normal else None
         if invitation is None:
             raise InvitationNotFound
-        return invitation
+        if invitation.status == "pending":
+            return invitation, Standing.INVITED
+        access = await sharing_store.access(conn, caller.user.id, invitation.account_id)
+        return invitation, Standing.FORMER if access is None else Standing(access)

@@ -179,14 +179,6 @@ async def share(conn: Conn, account_id: UUID, user_id: str, role: Access) -> Non
     )
 
 
-async def has_share(conn: Conn, account_id: UUID, user_id: str) -> bool:
-    """Whether the account is shared with this user."""
-    cursor = await conn.execute(
-        "SELECT FROM account_access WHERE account_id = %s AND user_id = %s AND role <> 'owner'", (account_id, user_id)
-    )
-    return await cursor.fetchone() is not None
-
-
 async def shares(conn: Conn, account_id: UUID) -> Sequence[Share]:
     """With whom an account is shared, the oldest share first."""
     async with conn.cursor(row_factory=class_row(Share)) as cursor:
