@@ -82,8 +82,8 @@ class Witness:
         for name in known.get("headers", ()):
             if not headers.get(name):
                 yield f"without the header {name}"
-        if "Retry-After" in known.get("headers", ()) and headers.get("Retry-After") != str(document.get("retryAfter")):
-            yield f"Retry-After is {headers.get('Retry-After')!r}, and retryAfter {document.get('retryAfter')!r}"
+        if "retryAfter" in document and headers.get("Retry-After") != str(document["retryAfter"]):
+            yield f"Retry-After is {headers.get('Retry-After')!r}, and retryAfter {document['retryAfter']!r}"
 
 
 def _rates(answer: httpx.Response) -> list[str]:
