@@ -32,9 +32,6 @@ from .sharing_client import Person, Users, Wrong
 from .sharing_model import Action, Disconnect
 from .sharing_play import OWNERS, PEOPLE, Differs, Play, walk
 
-TOGETHER: Final = 3
-"""Requests at the same time: six orders, which the model tries all."""
-
 STEPS: Final = 150
 """Steps of one play; the next one has users and accounts of its own."""
 
@@ -148,7 +145,7 @@ async def _steps(run: Run, play: Play, end: float) -> None:
         if time.monotonic() > end:
             return
         run.steps += 1
-        actions = walk(play, run.rng.choice, TOGETHER)
+        actions = walk(play, run.rng.choice)
         if run.rng.random() * every < 1:
             await _struck(run, play, actions)
         else:

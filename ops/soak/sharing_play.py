@@ -89,29 +89,50 @@ OFTEN: Final[Mapping[Kind, int]] = {
 """How often each is chosen, relative to its fellows: more is given than taken, so that there is something to take."""
 
 KINDS: Final = tuple(kind for kind, often in OFTEN.items() for _ in range(often))
-AT_ONCE: Final = tuple(kind for kind in KINDS if kind is not Kind.EXPIRE)
-"""What may be done with others at the same time."""
+
+DUELS: Final = tuple(
+    tuple(map(Kind, words.split()))
+    for words in (
+        "accept take_back", "accept disconnect", "accept accept", "accept decline", "accept unshare", "accept change",
+        "invite invite", "invite disconnect", "invite accept", "take_back disconnect", "take_back decline",
+        "unshare unshare", "unshare disconnect", "unshare invite", "change change", "change disconnect",
+        "change unshare", "connect connect", "connect change", "connect invite", "disconnect disconnect",
+        "accept take_back disconnect", "accept accept unshare", "change change disconnect", "invite accept disconnect",
+    )
+)  # fmt: skip
+"""What may meet: one takes what the other needs, or both want the same."""
+
+_ANSWERS: Final = frozenset({Kind.ACCEPT, Kind.DECLINE, Kind.TAKE_BACK, Kind.EXPIRE})
 
 
 def choose(kinds: Sequence[Kind], now: World, known: Sequence[str], pick: Pick) -> list[Action]:
-    """One thing of each kind, all about one account and one invitation; mostly by who may do it."""
+    """One thing of each kind, all about one account and one invitation (changes: about the owner's others, too, for the
+    default moves between them); mostly by who may do it."""
     accounts = list(now.accounts)
-    to_connect = Kind.CONNECT in kinds
-    likely = [each for each in accounts if now.accounts[each].connected is not to_connect]
-    account = pick(likely * 4 + accounts)
+    account = pick([each for each in accounts if _apt(kinds, now, each)] * 8 + accounts)
     about = [key for key, each in now.invitations.items() if each.account == account]
-    invitation = pick(about * 4 + [*known[-RECENT:], NOBODYS])
+    invitation = pick([*now.open_to(account)] * 12 + about * 4 + [*known[-RECENT:], NOBODYS])
     return [_choose(kind, now, account, invitation, pick) for kind in kinds]
+
+
+def _apt(kinds: Sequence[Kind], now: World, account: str) -> bool:
+    """Whether such things are likely to succeed with an account."""
+    if Kind.CONNECT in kinds:
+        return not now.accounts[account].connected
+    if _ANSWERS.intersection(kinds):
+        return bool(now.open_to(account))
+    return bool(now.accounts[account].shares) if Kind.UNSHARE in kinds else now.accounts[account].connected
 
 
 def _choose(kind: Kind, now: World, account: str, invitation: str, pick: Pick) -> Action:
     found, owner = now.invitations.get(invitation), now.accounts[account].owner
-    owners = (owner,) * 6 + PEOPLE
-    invitees = ((found.whom,) * 8 if found is not None else ()) + PEOPLE
+    owners = (owner,) * 16 + PEOPLE
+    invitees = ((found.whom,) * 16 if found is not None else ()) + PEOPLE
     sharers = list(now.accounts[account].shares)
     match kind:
         case Kind.INVITE:
-            return Invite(pick(owners), account, pick(PEOPLE), pick(("admin", "member")), pick((False, True)))
+            whom = found.whom if found is not None and pick((True, False)) else pick(PEOPLE)
+            return Invite(pick(owners), account, whom, pick(("admin", "member")), pick((False, True)))
         case Kind.ACCEPT:
             return Accept(pick(invitees), invitation)
         case Kind.DECLINE:
@@ -119,8 +140,8 @@ def _choose(kind: Kind, now: World, account: str, invitation: str, pick: Pick) -
         case Kind.TAKE_BACK:
             return TakeBack(pick(owners), account, invitation)
         case Kind.UNSHARE:
-            whom = pick(sharers * 4 + [*PEOPLE])
-            return Unshare(pick((owner, owner, whom, whom, *PEOPLE)), account, whom)
+            whom = pick(sharers * 6 + [*PEOPLE])
+            return Unshare(pick((owner,) * 4 + (whom,) * 4 + PEOPLE), account, whom)
         case Kind.DISCONNECT:
             return Disconnect(pick(owners), account)
         case Kind.CONNECT:
@@ -128,7 +149,8 @@ def _choose(kind: Kind, now: World, account: str, invitation: str, pick: Pick) -
         case Kind.CHANGE:
             new_name = pick((None, account, *NAMES))
             default = pick((True, False)) if new_name is not None else True
-            return Change(pick((owner, owner, *sharers, *PEOPLE)), account, new_name, default)
+            of = pick([account, *(key for key, each in now.accounts.items() if each.owner == owner)])
+            return Change(pick([owner, owner, *sharers * 2, *PEOPLE]), of, new_name, default)
         case Kind.EXPIRE:
             return Expire(invitation)
 
@@ -249,7 +271,7 @@ async def _at_once(do: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list[
     return [done[number] for number in range(len(given))]
 
 
-def walk(play: Play, pick: Pick, together: int) -> list[Action]:
-    """What comes next by chance: half of the time one thing, else up to *together* at once."""
-    count = pick((1, *range(1, together + 1)))
-    return choose([pick(AT_ONCE if count > 1 else KINDS) for _ in range(count)], play.now, play.known, pick)
+def walk(play: Play, pick: Pick) -> list[Action]:
+    """What comes next by chance: half of the time one thing, else several at once."""
+    kinds = (pick(KINDS),) if pick((True, False)) else pick(DUELS)
+    return choose(kinds, play.now, play.known, pick)
