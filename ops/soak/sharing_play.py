@@ -107,7 +107,8 @@ _ANSWERS: Final = frozenset({Kind.ACCEPT, Kind.DECLINE, Kind.TAKE_BACK, Kind.EXP
 
 def choose(kinds: Sequence[Kind], now: World, known: Sequence[str], pick: Pick) -> list[Action]:
     """One thing of each kind, all about one account and one invitation (changes: about the owner's others, too, for the
-    default moves between them); mostly by who may do it."""
+    default moves between them); mostly by who may do it.
+    """
     accounts = list(now.accounts)
     account = pick([each for each in accounts if _apt(kinds, now, each)] * 8 + accounts)
     about = [key for key, each in now.invitations.items() if each.account == account]
@@ -192,7 +193,7 @@ class Play:
             Wrong, Differs: something is not as it must be.
         """
         told = list(zip(actions, await _at_once(self.users.do, actions), strict=True))
-        self._past.append("\n    ".join(f"{action} -> {answer}" for action, answer in told))
+        self._past.append("\n    at the same time ".join(f"{action} -> {answer}" for action, answer in told))
         for action, answer in told:
             self.counted[f"{type(action).__name__} {answer.status if answer is not None else 'lost'}"] += 1
             if answer is not None and answer.made:
@@ -248,8 +249,8 @@ class Play:
                 name(each, looked.invitations, account)
 
     def _wrong(self, what: str, more: str) -> str:
-        past = "\n    ".join(self._past)
-        return f"{what}, after\n    {past}\n{more}"
+        past = "\n  ".join(self._past)
+        return f"{what}, after\n  {past}\n{more}"
 
 
 async def _at_once(do: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list[R]:
