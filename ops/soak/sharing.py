@@ -26,7 +26,7 @@ from ops.testservers.smtp import SmtpServer
 from . import database_faults, sharing_store
 from .campaign import Options, Report, Say
 from .daemon_process import DaemonProcess
-from .http_daemon import COOKIE, give_secret, listening, ready, token
+from .http_daemon import COOKIE, READY_WITHIN, give_secret, listening, ready, token
 from .life import burying, ended, expect_running
 from .sharing_client import Person, Users, Wrong
 from .sharing_model import Action, Disconnect
@@ -35,9 +35,12 @@ from .sharing_play import OWNERS, PEOPLE, Differs, Play, walk
 STEPS: Final = 150
 """Steps of one play; the next one has users and accounts of its own."""
 
-FAULT_EVERY: Final = 40
-QUICK_FAULT_EVERY: Final = 6
-"""Steps between two faults, on the average."""
+FAULT_EVERY: Final = 25
+QUICK_FAULT_EVERY: Final = 5
+"""Steps from one fault to the next."""
+
+LEAST: Final = 11
+"""Steps that are made however slow the machine is: two faults, and one more."""
 
 STRIKES_WITHIN: Final = 0.08
 """Seconds after a step began in which a fault comes: requests last milliseconds, to connect takes fifty."""
@@ -88,8 +91,9 @@ async def campaign(options: Options, say: Say) -> Report:
 async def _start(run: Run) -> None:
     began = run.daemon.log_size
     await trio.to_thread.run_sync(run.daemon.start)
-    while "accountsd " not in run.daemon.said(began):  # noqa: ASYNC110  # another process
-        await trio.sleep(0.02)
+    with trio.fail_after(READY_WITHIN):
+        while "accountsd " not in run.daemon.said(began):  # noqa: ASYNC110  # another process
+            await trio.sleep(0.02)
     api, run.operations = await listening(run.daemon)
     run.url = f"http://127.0.0.1:{api}"
     await ready(run.operations)
@@ -98,7 +102,7 @@ async def _start(run: Run) -> None:
 async def _plays(run: Run) -> None:
     end = time.monotonic() + 60 * run.options.minutes
     wrong = 0
-    while time.monotonic() < end and wrong < MOST_WRONG:
+    while not _over(run, end) and wrong < MOST_WRONG:
         run.plays += 1
         async with AsyncExitStack() as stack:
             play = await _made(run, stack)
@@ -112,6 +116,10 @@ async def _plays(run: Run) -> None:
             run.requests += play.users.requests
             run.counted += play.counted
             await _ended(run, play)
+
+
+def _over(run: Run, end: float) -> bool:
+    return run.steps >= LEAST and time.monotonic() >= end
 
 
 async def _made(run: Run, stack: AsyncExitStack) -> Play:
@@ -142,11 +150,11 @@ def _mailbox(run: Run, user: str) -> Mapping[str, object]:
 async def _steps(run: Run, play: Play, end: float) -> None:
     every = QUICK_FAULT_EVERY if run.options.quick else FAULT_EVERY
     for _ in range(STEPS):
-        if time.monotonic() > end:
+        if _over(run, end):
             return
         run.steps += 1
         actions = walk(play, run.rng.choice)
-        if run.rng.random() * every < 1:
+        if run.steps % every == 0:
             await _struck(run, play, actions)
         else:
             await play.step(actions)
