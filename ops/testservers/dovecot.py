@@ -137,16 +137,18 @@ class Dovecot(Server):
         with self.client(user) as client:
             return mailbox.append_all(client, folder, messages)
 
-    def clone(self, user: str, others: Iterable[str]) -> None:
-        """Give the others, who have no mail yet, a copy of all that the user has.
+    def clone(self, user: str, others: Iterable[str], *, at: "Dovecot | None" = None) -> None:
+        """Give the others, who have no mail yet (here or *at* another server), a copy of all that the user has.
 
-        By their files, which name nobody, while none of them is logged in: ten thousand mailboxes in seconds.
+        By their files, which name nobody, while none of them is logged in: ten thousand mailboxes in seconds.  The
+        copies have the same UIDs and UIDVALIDITY.
         """
+        server = at or self
         home = mail_directory(self, user).parent
         tree = [(path.relative_to(home), path.read_bytes() if path.is_file() else None) for path in home.rglob("*")]
         tree.sort(key=lambda entry: entry[0])  # a directory before what is in it
         for other in others:
-            copy = mail_directory(self, other).parent
+            copy = mail_directory(server, other).parent
             copy.mkdir()
             for name, data in tree:
                 if data is None:
