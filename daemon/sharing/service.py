@@ -70,17 +70,19 @@ class SharingService:
             role=role,
             lasting=EXPIRY,
         )
+
+        async def work(conn: Conn, in_doubt: bool) -> Invitation:
+            made = await sharing_store.made(conn, invitation) if in_doubt else None
+            return made or await self._invite(conn, caller=caller, invitation=invitation)
+
         try:
-            return await self._requests.run(partial(self._invite, caller=caller, invitation=invitation))
+            return await self._requests.settle(work)
         except psycopg.errors.UniqueViolation:
             raise CannotInvite(Conflict.INVITED) from None
 
     @staticmethod
     async def _invite(conn: Conn, *, caller: Caller, invitation: NewInvitation) -> Invitation:
         demand(Act.INVITE, await sharing_store.lock(conn, caller.user.id, invitation.account_id))
-        for known in await sharing_store.open_invitations(conn, invitation.account_id):
-            if known.id == invitation.id:
-                return known  # an earlier try was committed although its answer was lost
         standing = await sharing_store.standing(conn, invitation.account_id, invitation.normal)
         judge_invitation(
             invitation.normal,

@@ -102,6 +102,16 @@ async def invite(conn: Conn, invitation: NewInvitation) -> Invitation:
     return row
 
 
+async def made(conn: Conn, invitation: NewInvitation) -> Invitation | None:
+    """The same if an earlier try has saved it, whatever has become of it since: its COMMIT's answer was lost."""
+    async with conn.cursor(row_factory=class_row(Invitation)) as cursor:
+        await cursor.execute(
+            "SELECT id, invitee_email, role, created_at, expires_at FROM invitations WHERE id = %s AND inviter_id = %s",
+            (invitation.id, invitation.inviter_id),
+        )
+        return await cursor.fetchone()
+
+
 async def open_invitations(conn: Conn, account_id: UUID) -> Sequence[Invitation]:
     """Those of an account, the oldest first."""
     async with conn.cursor(row_factory=class_row(Invitation)) as cursor:
