@@ -1,6 +1,6 @@
 """`sharing`: users invite, accept, leave, take back, disconnect, several at once; the daemon is held against a model.
 
-    walk ──actions──► Users ──HTTP──► daemon, real mail servers behind it ◄── killed, and its database, in the midst
+    chance ──actions──► Users ──HTTP──► daemon, real mail servers behind ◄── killed, and its database, in the midst
     the answers must be those of some order of the model's, and after each step everybody is shown what the model says
 
 Requests under way when something is killed may have been carried out or not; what they did must be the whole of it, the
@@ -30,7 +30,7 @@ from .http_daemon import COOKIE, READY_WITHIN, give_secret, listening, ready, to
 from .life import burying, ended, expect_running
 from .sharing_client import Person, Users, Wrong
 from .sharing_model import Action, Disconnect
-from .sharing_play import OWNERS, PEOPLE, Differs, Play, walk
+from .sharing_play import OWNERS, PEOPLE, Differs, Play, choose, what_next
 
 STEPS: Final = 150
 """Steps of one play; the next one has users and accounts of its own."""
@@ -153,7 +153,7 @@ async def _steps(run: Run, play: Play, end: float) -> None:
         if _over(run, end):
             return
         run.steps += 1
-        actions = walk(play, run.rng.choice)
+        actions = choose(what_next(play.now, run.rng.choice), play.now, play.known, run.rng.choice)
         if run.steps % every == 0:
             await _struck(run, play, actions)
         else:

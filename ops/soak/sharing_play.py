@@ -90,19 +90,42 @@ OFTEN: Final[Mapping[Kind, int]] = {
 
 KINDS: Final = tuple(kind for kind, often in OFTEN.items() for _ in range(often))
 
-DUELS: Final = tuple(
-    tuple(map(Kind, words.split()))
-    for words in (
-        "accept take_back", "accept disconnect", "accept accept", "accept decline", "accept unshare", "accept change",
-        "invite invite", "invite disconnect", "invite accept", "take_back disconnect", "take_back decline",
-        "unshare unshare", "unshare disconnect", "unshare invite", "change change", "change disconnect",
-        "change unshare", "connect connect", "connect change", "connect invite", "disconnect disconnect",
-        "accept take_back disconnect", "accept accept unshare", "change change disconnect", "invite accept disconnect",
-    )
+def _each(*several: str) -> tuple[tuple[Kind, ...], ...]:
+    return tuple(tuple(map(Kind, words.split())) for words in several)
+
+
+DUELS: Final = _each(
+    "accept take_back", "accept disconnect", "accept accept", "accept decline", "accept unshare", "accept change",
+    "invite invite", "invite disconnect", "invite accept", "take_back disconnect", "take_back decline",
+    "unshare unshare", "unshare disconnect", "unshare invite", "change change", "change disconnect", "change unshare",
+    "disconnect disconnect", "accept take_back disconnect", "accept accept unshare", "change change disconnect",
+    "invite accept disconnect",
 )  # fmt: skip
 """What may meet: one takes what the other needs, or both want the same."""
 
+REVIVALS: Final = _each("connect", "connect connect", "connect change", "connect invite", "connect disconnect")
+"""How a disconnected account comes back."""
+
 _ANSWERS: Final = frozenset({Kind.ACCEPT, Kind.DECLINE, Kind.TAKE_BACK, Kind.EXPIRE})
+
+
+def what_next(now: World, pick: Pick) -> Sequence[Kind]:
+    """Kinds of what is done next, at the same time when there are several; what there is not comes to be, half of
+    the time, so that there is something to take away.
+    """
+    accounts = now.accounts.values()
+    if not all(each.connected for each in accounts) and pick((True, False)):
+        return _picked(pick, REVIVALS)
+    if not any(each.is_open for each in now.invitations.values()) and pick((True, False)):
+        return (Kind.INVITE,)
+    if not any(each.shares for each in accounts) and pick((True, False)):
+        return (Kind.ACCEPT,)
+    return (pick(KINDS),) if pick((True, False)) else _picked(pick, DUELS)
+
+
+def _picked(pick: Pick, of: Sequence[Sequence[Kind]]) -> Sequence[Kind]:
+    found: Sequence[Kind] = pick(of)
+    return found
 
 
 def choose(kinds: Sequence[Kind], now: World, known: Sequence[str], pick: Pick) -> list[Action]:
@@ -270,9 +293,3 @@ async def _at_once(do: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list[
     if wrong:
         raise wrong[0]
     return [done[number] for number in range(len(given))]
-
-
-def walk(play: Play, pick: Pick) -> list[Action]:
-    """What comes next by chance: half of the time one thing, else several at once."""
-    kinds = (pick(KINDS),) if pick((True, False)) else pick(DUELS)
-    return choose(kinds, play.now, play.known, pick)

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from ops.soak import sharing_store
 from ops.soak.sharing_client import Person, Users
 from ops.soak.sharing_model import Disconnect
-from ops.soak.sharing_play import DUELS, KINDS, OWNERS, PEOPLE, Kind, Play, choose
+from ops.soak.sharing_play import OWNERS, PEOPLE, Play, choose, what_next
 from tests.fix_daemon import COOKIE, DaemonProcess, MailServers, make_token
 
 EXAMPLES, STEPS = 8, 24
@@ -91,19 +91,13 @@ class Sharing(RuleBasedStateMachine):
         self.loop(self.stack.enter_async_context, users)
         self.loop(self.play.begin)
 
-    @rule(kind=st.sampled_from(KINDS), data=st.data())
-    def one(self, kind: Kind, data: st.DataObject) -> None:
-        self._step([kind], data)
-
-    @rule(kinds=st.sampled_from(DUELS), data=st.data())
-    def several_at_once(self, kinds: Sequence[Kind], data: st.DataObject) -> None:
-        self._step(kinds, data)
-
-    def _step(self, kinds: Sequence[Kind], data: st.DataObject) -> None:
+    @rule(data=st.data())
+    def step(self, data: st.DataObject) -> None:
         def pick(of: Sequence[Any]) -> Any:
             return data.draw(st.sampled_from(of))
 
-        self.loop(self.play.step, choose(kinds, self.play.now, self.play.known, pick))
+        now = self.play.now
+        self.loop(self.play.step, choose(what_next(now, pick), now, self.play.known, pick))
 
     def teardown(self) -> None:
         if hasattr(self, "play"):
