@@ -65,7 +65,7 @@ class Stage:
 @pytest.fixture
 def stage(shared_daemon: DaemonProcess, mail: MailServers) -> Iterator[Stage]:
     with (
-        httpx.Client(base_url=shared_daemon.api, timeout=90) as http,
+        httpx.Client(base_url=shared_daemon.api, timeout=90, verify=False) as http,  # no TLS: its set-up takes longer
         psycopg.connect(shared_daemon.dsn, autocommit=True) as conn,
     ):
         yield Stage(http, conn, mail)
@@ -160,9 +160,9 @@ def test_the_matrix_is_whole() -> None:
     assert all(set(SHOWN[name]) == set(KINDS) for name in names)
 
 
-@pytest.mark.parametrize("operation", DECLARED, ids=lambda operation: operation.name)
-def test_what_names_an_account_demands_something(operation: Operation) -> None:
-    """An operation on an account that forgets to say so would be declared as everybody's."""
-    names = {*operation.path.split("/"), *(operation.body.model_fields if operation.body is not None else ())}
-    if names & {"{account_id}", "account_id", "invitation_id"}:
-        assert operation.act is not None
+def test_what_names_an_account_demands_something() -> None:
+    """An operation on an account that forgot to say so would be declared as everybody's."""
+    for operation in DECLARED:
+        names = {*operation.path.split("/"), *(operation.body.model_fields if operation.body is not None else ())}
+        if names & {"{account_id}", "account_id", "invitation_id"}:
+            assert operation.act is not None, operation.name
