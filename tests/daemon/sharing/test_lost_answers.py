@@ -1,4 +1,4 @@
-"""A COMMIT whose answer was lost: what it did is told, once in the audit, whatever was done with it meanwhile."""
+"""A COMMIT of an invitation whose answer was lost: it is told, once in the audit, whatever became of it meanwhile."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -70,26 +70,3 @@ async def test_who_invited_has_invited(db: Database, account: UUID, meanwhile: s
     assert (made.invitee_email, made.role) == ("ann@example.test", "admin")
     assert await one(db, "SELECT id FROM invitations") == made.id
     assert await audited(db, "invitation.created") == 1
-
-
-@pytest.mark.parametrize("action", ["accepted", "declined", "revoked"])
-async def test_what_became_of_an_invitation_is_told_once(db: Database, account: UUID, action: str) -> None:
-    made = await service_on(db).invite(OWNER, account, "ann@example.test", "member", lambda _: None)
-    forgetful = service_on(Forgetful(db, _nothing))
-    if action == "accepted":
-        assert await forgetful.accept(ANN, made.id) == account
-    elif action == "declined":
-        await forgetful.decline(ANN, made.id)
-    else:
-        await forgetful.revoke_invitation(OWNER, account, made.id)
-    assert await audited(db, f"invitation.{action}") == 1
-
-
-@pytest.mark.parametrize(("who", "action"), [(OWNER, "revoked"), (ANN, "left")])
-async def test_a_share_is_taken_once(db: Database, account: UUID, who: Any, action: str) -> None:
-    quiet = service_on(db)
-    made = await quiet.invite(OWNER, account, "ann@example.test", "member", lambda _: None)
-    await quiet.accept(ANN, made.id)
-    await service_on(Forgetful(db, _nothing)).revoke_share(who, account, "ann")
-    assert await audited(db, f"share.{action}") == 1
-    assert await quiet.shares(OWNER, account) == []
