@@ -36,6 +36,7 @@ class Record:
 
     folder: Folder
     settled: int | None = 4
+    moved: bool = False
 
     @property
     def cursor(self) -> Cursor:
