@@ -53,7 +53,7 @@ def test_every_kind_of_fault_has_its_series_from_the_start() -> None:
 def test_every_rate_has_its_series_from_the_start() -> None:
     ones = dict.fromkeys(RateSettings.model_fields, 1)
     names = {getattr(CallerRates.of(**ones), field.name).name for field in fields(CallerRates)}
-    assert {labels["rate"] for labels, _ in exposition()["accountsd_rates_exceeded_total"]} == names
+    assert names <= {labels["rate"] for labels, _ in exposition()["accountsd_rates_exceeded_total"]}
 
 
 def test_counting_shows() -> None:
