@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from daemon.account.views import AccountView, FolderProgress, SyncOverview, SyncRun, SyncStatus
+from daemon.network import Security
 from daemon.sharing.rules import Access
 
 
@@ -91,6 +92,9 @@ class Folder(AnswerModel):
 class AccountDetail(Account):
     """One account with what it is doing and why."""
 
+    imap_security: Security
+    smtp_security: Security
+    username: str
     desired_state: Literal["running", "paused", "removed"]
     daily_limit: int | None = Field(description="Its own limit: recipients in 24 hours; null where it has none.")
     state: str
@@ -106,6 +110,9 @@ class AccountDetail(Account):
         """From the daemon's view."""
         return cls(
             **_listed(view),
+            imap_security=view.imap.security,
+            smtp_security=view.smtp.security,
+            username=view.username,
             desired_state=view.desired,
             daily_limit=view.daily_limit,
             state=view.state,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 from uuid import UUID
 
+from daemon.account.campaigns_store import Registered
 from daemon.sharing.views import Entry, Given, Invitation, Received, Share
 
 from .answers import AnswerModel, Time
@@ -75,6 +76,7 @@ class ReceivedInvitation(AnswerModel):
     inviter_name: str
     role: Given
     created_at: Time
+    expires_at: Time
 
     @classmethod
     def of(cls, invitation: Received) -> ReceivedInvitation:
@@ -85,6 +87,7 @@ class ReceivedInvitation(AnswerModel):
             inviter_name=invitation.inviter_name,
             role=invitation.role,
             created_at=invitation.created_at,
+            expires_at=invitation.expires_at,
         )
 
 
@@ -132,3 +135,29 @@ class Audit(AnswerModel):
 
     success: Literal[True] = True
     entries: list[AuditEntry]
+
+
+class RegisteredCampaign(AnswerModel):
+    """One of the caller's campaigns."""
+
+    id: str
+    account_id: UUID
+    status: Literal["active", "paused"]
+    updated_at: Time
+
+    @classmethod
+    def of(cls, campaign: Registered) -> RegisteredCampaign:
+        """From the daemon's view."""
+        return cls(
+            id=campaign.id,
+            account_id=campaign.account_id,
+            status=campaign.status,
+            updated_at=campaign.updated_at,
+        )
+
+
+class Campaigns(AnswerModel):
+    """The caller's campaigns that are not completed."""
+
+    success: Literal[True] = True
+    campaigns: list[RegisteredCampaign]

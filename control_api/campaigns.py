@@ -8,6 +8,7 @@ from daemon.account.campaigns import MOST_CAMPAIGNS
 from daemon.sharing.rules import Act
 
 from .answers import Done
+from .answers_sharing import Campaigns, RegisteredCampaign
 from .operation import Call, Operation
 from .schemas_sharing import CampaignBody
 from .services import AccountsService
@@ -23,13 +24,21 @@ def operations(service: AccountsService) -> Sequence[Operation]:
         )
         return Done()
 
+    async def list_campaigns(call: Call) -> Campaigns:
+        found = await service.campaigns.list(call.caller)
+        return Campaigns(campaigns=[RegisteredCampaign.of(campaign) for campaign in found])
+
     return (
+        Operation(
+            "GET", "/mail/campaign-registry", "listCampaigns", "List your campaigns", "Campaigns", list_campaigns,
+            Campaigns, description="Those that you have registered and that are not completed.",
+        ),
         Operation(
             "PUT", "/mail/campaign-registry/{campaign_id}", "registerCampaign", "Say what a campaign does", "Campaigns",
             register, Done, act=Act.CAMPAIGN, body=CampaignBody, limited=True,
             description="While one of its owner's campaigns is active, the only remaining default account stays "
-            "connected. A campaign that is completed is forgotten. Whoever registered one may pause or complete it, "
-            "whatever has become of the account.",
+            "connected. Ids are each user's own. A campaign that is completed is forgotten. Whoever registered one may "
+            "pause or complete it, whatever has become of the account.",
             refusals={
                 400: "`validation_failed`.",
                 404: "There is no such account, or you have no part in it: which of the two is never told.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -140,14 +140,14 @@ _FIXED: Final[Mapping[type[BaseException], Refusal]] = {
     ChangedMeanwhile: Refusal(
         409, "changed_meanwhile", "The credentials were changed by somebody else meanwhile; look, and try again."
     ),
-    AlreadyConnected: Refusal(409, "already_connected", "This email address is already connected."),
+    AlreadyConnected: Refusal(409, "already_connected", "This email address or mailbox is already connected."),
     TooManyCampaigns: Refusal(
         409, "too_many_campaigns", f"At most {MOST_CAMPAIGNS} of your campaigns may be registered: complete some first."
     ),
     CampaignsActive: Refusal(
         403,
         "campaigns_active",
-        "This is your only remaining default account, and campaigns are active: complete or move them first.",
+        "This is your only remaining default account, and campaigns of yours are active: complete them first.",
     ),
 }
 
@@ -231,10 +231,31 @@ def rate_headers(allowance: Allowance) -> dict[str, str]:
     }
 
 
+_OFTEN: Final[Mapping[str, str]] = {
+    "connect.user": "You have tried to connect too often",
+    "connect.host": "Too many have tried to connect at this host",
+    "connect.own_mailbox": "You have tried this mailbox too often",
+    "connect.mailbox": "This mailbox has been tried too often",
+    "change.user": "You have changed too much in a short time",
+    "invite.user": "You have sent too many invitations",
+}
+"""What was done too often, by rate."""
+
+
 def _rate(allowance: Allowance) -> Refusal:
-    sentence = "That was tried too often; try again later."
-    refusal = _later(429, "rate_limited", sentence, allowance.retry_after or BUSY_PAUSE)
-    return replace(refusal, headers={**refusal.headers, **rate_headers(allowance)})
+    pause = math.ceil(max(1.0, allowance.retry_after or BUSY_PAUSE))  # of our own making, so told as it is
+    sentence = f"{_OFTEN.get(allowance.rate.name, 'That was done too often')}; try again in {_lasting(pause)}."
+    headers = {"Retry-After": str(pause), **rate_headers(allowance)}
+    return Refusal(429, "rate_limited", sentence, headers, {"retryAfter": pause})
+
+
+def _lasting(seconds: int) -> str:
+    """So long, in words: rounded up."""
+    for size, name in ((3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds > size or size == 1:
+            count = math.ceil(seconds / size)
+            return f"{count} {name}{'' if count == 1 else 's'}"
+    raise AssertionError("a second is the smallest")
 
 
 def _verification(exc: VerificationFailed) -> Refusal:

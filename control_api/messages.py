@@ -18,6 +18,8 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "string_too_long": "This must have at most {max_length} characters.",
     "too_long": "This must have at most {max_length} characters.",
     "enum": "This must be {expected}.",
+    "literal_error": "This must be {expected}.",
+    "bool_type": "This must be true or false.",
     "uuid_type": "This must be a UUID.",
     "uuid_parsing": "This must be a UUID.",
 }

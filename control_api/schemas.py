@@ -1,8 +1,9 @@
 """What callers may send: strict models, whose errors never repeat a value.
 
 Strict means that JSON types are meant as written: a port is a number, not "993" and not true.  Unknown members are
-ignored, for clients of the product send more than we need.  Every text is bounded, and none may hold a control
-character: they have no place in a name, and in a user name or password they could end a line of a mail protocol.
+ignored where the product's own clients call, for they send more than we need; they are refused (`OwnBodyModel`) where
+what is misspelt would silently not be changed.  Every text is bounded, and none may hold a control character: they have
+no place in a name, and in a user name or password they could end a line of a mail protocol.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ MAX_PASSWORD: Final = 1024
 """Characters of a password; RFC 4954 section 4 lets a SASL response be 12,288 octets, and no provider nears this."""
 
 MAX_ERRORS: Final = 20
-"""Validation errors reported of one body; our models have nine fields."""
+"""Validation errors reported of one body; our models have at most a dozen fields."""
 
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _MAX_LOCAL = 64  # RFC 5321 section 4.5.3.1.1
@@ -113,6 +114,12 @@ class BodyModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
+class OwnBodyModel(BodyModel):
+    """Bodies of operations that are ours alone: what is not known is misspelt."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
 class ConnectBody(BodyModel):
     """A mailbox to connect. Both servers are asked to accept the credentials before anything is saved."""
 
@@ -131,7 +138,7 @@ class ConnectBody(BodyModel):
         """The same in the daemon's words."""
         return ConnectRequest(
             email=self.email,
-            name=(self.name or "").strip() or self.email,
+            name=(self.name or "").strip() or None,
             imap=_endpoint(self.imap_host, self.imap_port, self.imap_security),
             smtp=_endpoint(self.smtp_host, self.smtp_port, self.smtp_security),
             username=self.username,
@@ -161,7 +168,10 @@ def parse_body(model: type[BodyT], data: bytes) -> BodyT:
         fields: dict[str, list[str]] = {}
         form: list[str] = []
         for error in exc.errors(include_url=False, include_input=False)[:MAX_ERRORS]:
-            if error["loc"]:  # its first part is a field of ours: unknown members are not looked at
+            if error["type"] == "extra_forbidden":  # its name is the caller's own word, and not repeated
+                if not form:
+                    form.append(f"There are unknown fields; known are {', '.join(model.model_fields)}.")
+            elif error["loc"]:  # its first part is a field of ours
                 sentence = plain(error["type"], error["msg"], error.get("ctx", {}))
                 fields.setdefault(str(error["loc"][0]), []).append(sentence)
             elif error["type"] == "wrong":  # of the body as a whole

@@ -16,7 +16,18 @@ from daemon.vault.secret import Secret
 
 from .errors import InvalidQuery
 from .operation import MAX_WORD
-from .schemas import BodyModel, Email, Host, Name, Password, Port, Username, no_controls, wrong
+from .schemas import (
+    BodyModel,
+    Email,
+    Host,
+    Name,
+    OwnBodyModel,
+    Password,
+    Port,
+    Username,
+    no_controls,
+    wrong,
+)
 
 MAX_DAILY_LIMIT: Final = 1_000_000
 """Recipients a day that an account's own limit may allow: far beyond what any provider takes from one mailbox."""
@@ -40,18 +51,26 @@ class AnswerBody(BodyModel):
     invitation_id: Word
 
 
-class CampaignBody(BodyModel):
+class CampaignBody(OwnBodyModel):
     """What a campaign does."""
 
     account_id: UUID
     status: CampaignStatus
 
 
-class ChangeBody(BodyModel):
+def _moved(is_default: bool) -> bool:
+    if not is_default:
+        raise wrong("Make another account the default one: it moves there.")
+    return is_default
+
+
+class ChangeBody(OwnBodyModel):
     """What to change of an account; what is left out stays as it is."""
 
     name: Name | None = Field(default=None, description="null: the email again.")
-    is_default: Literal[True] | None = Field(default=None, description="To move it, make another account the default.")
+    is_default: Annotated[bool, AfterValidator(_moved)] | None = Field(
+        default=None, description="true: this one, and no longer the former. To move it, make another one the default."
+    )
     daily_limit: Annotated[int, Field(ge=0, le=MAX_DAILY_LIMIT)] | None = Field(
         default=None, description="Recipients in 24 hours; null: no limit of its own."
     )

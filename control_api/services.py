@@ -1,4 +1,4 @@
-"""What the API asks of the daemon: two Protocols, so that handlers can be run without a daemon behind them.
+"""What the API asks of the daemon, as Protocols, so that handlers can be run without a daemon behind them.
 
 Every method is bounded by the handler's own deadline (`[api] handler_timeout`), which cancels it; so an implementation
 must be safe to cancel at any await.
@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from daemon.account.campaigns import CampaignStatus
+from daemon.account.campaigns_store import Registered
 from daemon.account.changing import ChangeRequest
 from daemon.account.listing import Form
 from daemon.account.views import AccountView, ConnectRequest, ReputationView, SyncOverview, SyncRun
@@ -83,6 +84,10 @@ class CampaignsApi(Protocol):
         self, caller: Caller, campaign_id: str, account_id: UUID, status: CampaignStatus, told: Told, /
     ) -> None:
         """Note what a campaign does."""
+        ...
+
+    async def list(self, caller: Caller) -> Sequence[Registered]:
+        """The caller's campaigns that are not completed."""
         ...
 
 

@@ -181,7 +181,7 @@ class RateSettings(_Section):
     """Those that a caller may try with one user name at one host in an hour: no passwords are guessed through us."""
     connects_per_mailbox_of_all: int = Field(default=60, ge=1, le=1_000_000)
     """Those that all callers together may: more, so that a stranger alone keeps nobody from their own mailbox."""
-    changes: int = Field(default=600, ge=1, le=1_000_000)
+    changes: int = Field(default=240, ge=1, le=1_000_000)
     """Changes of accounts and of campaigns that a caller may make in an hour."""
     invitations: int = Field(default=50, ge=1, le=1_000_000)
     """Invitations that a caller may send in a day."""

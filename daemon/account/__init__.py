@@ -8,6 +8,7 @@
     rounds, behind                how often one account's news are acted on; who is behind leaves room for others
     accounts_store                the SQL of the actor and its node
     service, views, access_store  what the API asks, in values, and its SQL, scoped by the caller
+    owning_store                  the SQL of connecting and disconnecting
     caller_rates                  how often callers may do what others feel, too
     verifying                     asking both servers of a mailbox whether they accept its credentials
     changing, changes_store       changing an account, and its SQL

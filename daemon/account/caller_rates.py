@@ -1,8 +1,9 @@
 """How often callers may do what others feel: guess passwords, make a provider angry with all, fill others' lists.
 
 A caller's own rates are counted first, whatever comes of the request.  Those that callers share, of a host and of a
-mailbox, are counted only once a server is really about to be asked: so nobody uses them up with requests that are
-refused here.
+mailbox, are counted only once a server is really about to be asked, so nobody uses them up with requests that are
+refused here; and not where an owner gives a new password for a mailbox that they have connected, so nobody keeps them
+from it.
 """
 
 from __future__ import annotations
@@ -68,8 +69,13 @@ class CallerRates:
         """
         await count(requests, self.connects, user, told)
 
-    async def count_target(self, requests: Requests, user: User, servers: Iterable[Endpoint], username: str) -> None:
+    async def count_target(
+        self, requests: Requests, user: User, servers: Iterable[Endpoint], username: str, *, proven: bool = False
+    ) -> None:
         """Count what is about to be tried, with a user name at these servers, IMAP and SMTP alike.
+
+        *proven*: the mailbox is the caller's, who has shown a password of it.  Then what all callers do together is not
+        counted, or strangers could keep an owner from mending theirs.
 
         Raises:
             RateExceeded: it is one too many at one of the hosts, or with this user name.
@@ -77,11 +83,9 @@ class CallerRates:
         wanted: list[tuple[Rate, bytes]] = []
         for host in dict.fromkeys(server.host.casefold() for server in servers):
             named = username.casefold()
-            wanted += [
-                (self.host, subject(host)),
-                (self.own_mailbox, subject(user.id, host, named)),
-                (self.mailbox, subject(host, named)),
-            ]
+            wanted.append((self.own_mailbox, subject(user.id, host, named)))
+            if not proven:
+                wanted += [(self.host, subject(host)), (self.mailbox, subject(host, named))]
         await requests.run(partial(rates_store.take, wanted=wanted))
 
 

@@ -6,6 +6,9 @@ stays connected (API contract, part 1); so whoever registered a campaign may end
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final, Literal
 from uuid import UUID
 
@@ -20,7 +23,7 @@ from daemon.storage.requests import Requests
 
 from . import campaigns_store
 from .caller_rates import count
-from .campaigns_store import Campaign
+from .campaigns_store import Campaign, Registered
 
 CampaignStatus = Literal["active", "paused", "completed"]
 
@@ -46,26 +49,36 @@ class CampaignRegistry:
 
         Raises:
             RateExceeded: the caller changed too much.
-            AccountNotFound: unknown, or the caller has no part in it; not of a campaign there that they end.
+            AccountNotFound: unknown, or the caller has no part in it; not of a campaign that they end.
             TooManyCampaigns: one too many.
         """
         await count(self._requests, self._rate, caller.user, told)
         wanted = Campaign(account_id, status)
+        await self._requests.run(partial(self._register, caller=caller, id_=campaign_id, wanted=wanted))
 
-        async def work(conn: Conn) -> None:
-            await users_store.lock(conn, caller.user.id)  # who disconnects counts campaigns behind the same lock
-            known = await campaigns_store.find(conn, caller.user.id, campaign_id)
-            if status == "active" or known is None or known.account_id != account_id:
-                demand(Act.CAMPAIGN, await sharing_store.lock(conn, caller.user.id, account_id))
-            if known == wanted or (known is None and status == "completed"):
-                return
-            if known is None and await campaigns_store.count(conn, caller.user.id) >= MOST_CAMPAIGNS:
-                raise TooManyCampaigns
-            if status == "completed":
-                await campaigns_store.forget(conn, caller.user.id, campaign_id)
-            else:
-                await campaigns_store.put(conn, caller.user.id, campaign_id, account_id, status)
-            detail = {"campaign_id": campaign_id, "status": status}
-            await audit_store.note(conn, caller, account_id, Action.CAMPAIGN, detail)
+    @staticmethod
+    async def _register(conn: Conn, *, caller: Caller, id_: str, wanted: Campaign) -> None:
+        user_id = caller.user.id
+        await users_store.lock(conn, user_id)  # who disconnects counts campaigns behind the same lock
+        known = await campaigns_store.find(conn, user_id, id_)
+        if known is not None and wanted.status == "completed":
+            wanted = replace(known, status="completed")  # of whichever account it is: it can be of one only
+        elif known is None or known.account_id != wanted.account_id or wanted.status == "active":
+            demand(Act.CAMPAIGN, await sharing_store.lock(conn, user_id, wanted.account_id))
+        if known == wanted or (known is None and wanted.status == "completed"):
+            return
+        if known is None and await campaigns_store.count(conn, user_id) >= MOST_CAMPAIGNS:
+            raise TooManyCampaigns
+        if wanted.status == "completed":
+            await campaigns_store.forget(conn, user_id, id_)
+        else:
+            await campaigns_store.put(conn, user_id, id_, wanted)
+        if known is not None and known.account_id != wanted.account_id:
+            detail = {"campaign_id": id_, "status": "moved"}
+            await audit_store.note(conn, caller, known.account_id, Action.CAMPAIGN, detail)
+        detail = {"campaign_id": id_, "status": wanted.status}
+        await audit_store.note(conn, caller, wanted.account_id, Action.CAMPAIGN, detail)
 
-        await self._requests.run(work)
+    async def list(self, caller: Caller) -> Sequence[Registered]:
+        """The caller's campaigns that are not completed, by their ids."""
+        return await self._requests.run(partial(campaigns_store.registered, user_id=caller.user.id))

@@ -53,7 +53,7 @@ _LOOK = (
     " a.smtp_port, a.smtp_security, a.username, a.credentials_version, a.is_default, a.desired FROM accounts a"
     " JOIN account_access x ON x.account_id = a.id AND x.user_id = %s WHERE a.id = %s AND a.desired <> 'removed'"
 )
-_LOOK_LOCKED = _LOOK + " FOR UPDATE OF a"
+_LOOK_LOCKED = _LOOK + " FOR NO KEY UPDATE OF a"
 
 
 async def look(conn: Conn, user_id: str, account_id: UUID, *, lock: bool = False) -> Changeable | None:
@@ -105,18 +105,12 @@ async def set_credentials(
     await command(conn, account_id, "changed")
 
 
-async def holds(conn: Conn, account_id: UUID, sealed: tuple[bytes, bytes]) -> bool:
-    """Whether an account has these very credentials."""
+async def make_default(conn: Conn, owner_id: str, account_id: UUID) -> UUID | None:
+    """Make an account its owner's default one; which one it was, if another.  The owner's row is locked."""
     cursor = await conn.execute(
-        "SELECT FROM accounts WHERE id = %s AND data_key = %s AND password_sealed = %s", (account_id, *sealed)
-    )
-    return await cursor.fetchone() is not None
-
-
-async def make_default(conn: Conn, owner_id: str, account_id: UUID) -> None:
-    """Make an account its owner's default one; the owner's row is locked."""
-    await conn.execute(
-        "UPDATE accounts SET is_default = false WHERE owner_id = %s AND is_default AND id <> %s",
+        "UPDATE accounts SET is_default = false WHERE owner_id = %s AND is_default AND id <> %s RETURNING id",
         (owner_id, account_id),
     )
+    former = await cursor.fetchone()
     await conn.execute("UPDATE accounts SET is_default = true WHERE id = %s AND NOT is_default", (account_id,))
+    return former[0] if former else None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 
@@ -88,14 +88,30 @@ class _Verified:
     version: int
     """Of the credentials that they replace."""
 
-    def told(self) -> dict[str, object]:
-        """What may be told of them: where they lead, and never the password."""
-        return {
-            "imap": f"{self.imap.host}:{self.imap.port}",
-            "smtp": f"{self.smtp.host}:{self.smtp.port}",
-            "username": self.username,
-            "password": "changed",
-        }
+    def told(self, former: Changeable) -> dict[str, object]:
+        """What may be told of them: what is new of where they lead, and never the password."""
+        told: dict[str, object] = {"password": "changed"}
+        if self.imap != former.imap:
+            told["imap"] = _written(self.imap)
+        if self.smtp != former.smtp:
+            told["smtp"] = _written(self.smtp)
+        if self.username != former.username:
+            told["username"] = self.username
+        return told
+
+
+def _written(endpoint: Endpoint) -> str:
+    return f"{endpoint.host}:{endpoint.port} {endpoint.security.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One change as it is carried out, once or again."""
+
+    id: UUID
+    """By which the audit knows it: after a COMMIT whose answer was lost somebody else may have changed the same."""
+    request: ChangeRequest
+    verified: _Verified | None
 
 
 class AccountChanges:
@@ -121,15 +137,19 @@ class AccountChanges:
             VerificationFailed: a server did not accept the new credentials; nothing was changed.
             ChangedMeanwhile: somebody else changed the credentials meanwhile; nothing was changed.
             AlreadyConnected: the new mailbox is connected already.
-            DatabaseAway: nothing was changed.
+            DatabaseAway: nothing was changed; or it is not known, where it went away during COMMIT.
         """
         await count(self._requests, self._rates.changes, caller.user, told)
         verified = await self._verified(caller, account_id, request, told)
 
+        wanted = _Wanted(uuid4(), request, verified)
+
         async def work(conn: Conn, in_doubt: bool) -> AccountView:
-            await self._change(conn, caller, account_id, request, verified, in_doubt=in_doubt)
+            if not (in_doubt and await audit_store.was_noted(conn, wanted.id)):
+                await self._change(conn, caller, account_id, wanted)
             view = await access_store.get_view(conn, caller.user.id, account_id)  # as this change left it
-            assert view is not None, "it is locked, and so is who has part in it"
+            if view is None:  # in doubt only: it was changed, and is gone since
+                raise AccountNotFound
             return view
 
         try:
@@ -152,51 +172,48 @@ class AccountChanges:
         imap, smtp = new.imap or found.imap, new.smtp or found.smtp
         username = new.username or found.username
         await self._rates.count_attempt(self._requests, caller.user, told)
-        await self._rates.count_target(self._requests, caller.user, (imap, smtp), username)
+        same = (imap.host, smtp.host, username) == (found.imap.host, found.smtp.host, found.username)
+        await self._rates.count_target(self._requests, caller.user, (imap, smtp), username, proven=same)
         await verify(self._dialer, imap, smtp, username, new.password)
         sealed = self._vault.seal(account_id, {"password": new.password})
         key_and_password = (sealed.data_key, sealed.fields["password"])
         return _Verified(imap, smtp, username, key_and_password, found.credentials_version)
 
-    async def _change(
-        self,
-        conn: Conn,
-        caller: Caller,
-        account_id: UUID,
-        request: ChangeRequest,
-        verified: _Verified | None,
-        *,
-        in_doubt: bool,
-    ) -> None:
-        """Change what is not so yet."""
-        if request.make_default:
+    async def _change(self, conn: Conn, caller: Caller, account_id: UUID, wanted: _Wanted) -> None:
+        """Change what is not so yet, and note it."""
+        if wanted.request.make_default:
             await users_store.lock(conn, caller.user.id)
         found = await changes_store.look(conn, caller.user.id, account_id, lock=True)
-        for act in request.acts():
+        for act in wanted.request.acts():
             demand(act, found.access if found is not None else None)
         if found is None:
             raise AccountNotFound
+        changed = await self._set_columns(conn, account_id, wanted.request, found)
+        if wanted.request.make_default and not found.is_default:
+            former = await changes_store.make_default(conn, caller.user.id, account_id)
+            if former is not None:
+                await audit_store.note(conn, caller, former, Action.CHANGED, {"is_default": False})
+            changed["is_default"] = True
+        if (new := wanted.verified) is not None:
+            if found.credentials_version != new.version:
+                raise ChangedMeanwhile
+            await changes_store.set_credentials(conn, account_id, new.imap, new.smtp, new.username, new.sealed)
+            changed |= new.told(found)
+        if changed:
+            await audit_store.note(conn, caller, account_id, Action.CHANGED, changed, request=wanted.id)
+
+    async def _set_columns(
+        self, conn: Conn, account_id: UUID, request: ChangeRequest, found: Changeable
+    ) -> dict[str, object]:
+        """Set what is plainly set; what of it was not so already, as it is told."""
         columns = self._columns(request, found)
         if columns:
             await changes_store.set_columns(conn, account_id, columns)
+        changed = {name: value for name, value in columns.items() if name != "desired"}
         if "desired" in columns:
             await access_store.command(conn, account_id, "changed")
-        if request.make_default:
-            await changes_store.make_default(conn, caller.user.id, account_id)
-        changed: dict[str, object] = {name: value for name, value in columns.items() if name != "desired"}
-        if "desired" in columns:
             changed["paused"] = request.paused
-        if request.make_default and not found.is_default:
-            changed["is_default"] = True
-        if verified is not None and not (in_doubt and await changes_store.holds(conn, account_id, verified.sealed)):
-            if found.credentials_version != verified.version:
-                raise ChangedMeanwhile
-            await changes_store.set_credentials(
-                conn, account_id, verified.imap, verified.smtp, verified.username, verified.sealed
-            )
-            changed |= verified.told()
-        if changed:
-            await audit_store.note(conn, caller, account_id, Action.CHANGED, changed)
+        return changed
 
     @staticmethod
     def _columns(request: ChangeRequest, found: Changeable) -> dict[str, object]:

@@ -33,12 +33,13 @@ from daemon.storage.connection import Conn
 from daemon.storage.requests import PATIENCE, Requests
 from daemon.vault import Vault
 
-from . import access_store, reputation_store
-from .access_store import NewAccount, SyncRequest
+from . import access_store, owning_store, reputation_store
+from .access_store import SyncRequest
 from .caller_rates import CallerRates
 from .campaigns import CampaignRegistry
 from .changing import AccountChanges
 from .listing import Form, Listing
+from .owning_store import NewAccount
 from .verifying import verify
 from .views import (
     AccountView,
@@ -153,7 +154,7 @@ class AccountService:
             AlreadyConnected: the caller has connected this address, or somebody this mailbox.
             QuotaReached: the caller's plan allows no more.
             VerificationFailed: a server said no, or could not be reached as asked; nothing was saved.
-            DatabaseAway: nothing was saved.
+            DatabaseAway: nothing was saved; or it is not known, where it went away during COMMIT.
         """
         user = caller.user
         await self._rates.count_attempt(self._requests, user, told)
@@ -184,10 +185,10 @@ class AccountService:
 
     async def _check(self, conn: Conn, *, user: User, email: str) -> None:
         """What can be refused without a server."""
-        if await access_store.is_connected(conn, user.id, normalise_email(email)):
+        if await owning_store.is_connected(conn, user.id, normalise_email(email)):
             raise AlreadyConnected
         limits = self._plans.limits(user.plan)
-        if limits.accounts is not None and await access_store.count_owned(conn, user.id) >= limits.accounts:
+        if limits.accounts is not None and await owning_store.count_owned(conn, user.id) >= limits.accounts:
             raise QuotaReached(limits.slug, limits.accounts)
 
     async def _save(
@@ -197,10 +198,10 @@ class AccountService:
         user = caller.user
         await users_store.lock(conn, user.id)
         for tried in filter(None, (saving.former, saving.fresh)) if in_doubt else ():
-            if await access_store.is_running(conn, tried):
+            if await owning_store.is_running(conn, tried):
                 return tried
         await self._check(conn, user=user, email=request.email)
-        former = await access_store.find_removed(conn, user.id, request.imap.host, request.username)
+        former = await owning_store.find_removed(conn, user.id, request.imap.host, request.username)
         saving.former = former
         account_id = former or saving.fresh
         sealed = self._vault.seal(account_id, {"password": request.password})
@@ -209,14 +210,14 @@ class AccountService:
             owner_id=user.id,
             email=request.email,
             email_normal=normalise_email(request.email),
-            name=request.name or request.email,
+            name=request.name,
             imap=request.imap,
             smtp=request.smtp,
             username=request.username,
             data_key=sealed.data_key,
             password_sealed=sealed.fields["password"],
         )
-        await access_store.save(conn, account)
+        await owning_store.save(conn, account)
         connected = {"email": account.email, "revived": former is not None}
         await events.append(conn, events.EventType.ACCOUNT_CONNECTED, account_id, connected)
         await audit_store.note(conn, caller, account_id, Action.CONNECTED, connected)
@@ -233,7 +234,7 @@ class AccountService:
         """
 
         async def remove(conn: Conn, in_doubt: bool) -> None:
-            if not (in_doubt and await access_store.just_removed(conn, caller.user.id, account_id)):
+            if not (in_doubt and await owning_store.just_removed(conn, caller.user.id, account_id)):
                 await self._remove(conn, caller=caller, account_id=account_id)
 
         await self._requests.settle(remove)
@@ -244,14 +245,17 @@ class AccountService:
         user = caller.user
         await users_store.lock(conn, user.id)
         demand(Act.DISCONNECT, await sharing_store.access(conn, user.id, account_id))
-        owned = await access_store.lock_owned(conn, user.id, account_id)
+        owned = await owning_store.lock_owned(conn, user.id, account_id)
         if owned is None:
             raise AccountNotFound
         if owned.is_default and not owned.others and owned.campaigns:
             raise CampaignsActive
-        await access_store.remove(conn, user.id, account_id)
+        removed = await owning_store.remove(conn, user.id, account_id)
         await events.append(conn, events.EventType.ACCOUNT_DISCONNECTED, account_id, {"email": owned.email})
-        await audit_store.note(conn, caller, account_id, Action.DISCONNECTED)
+        gone = {"shares": removed.shares, "invitations": removed.invitations}
+        await audit_store.note(conn, caller, account_id, Action.DISCONNECTED, gone)
+        if removed.new_default is not None:
+            await audit_store.note(conn, caller, removed.new_default, Action.CHANGED, {"is_default": True})
 
     # -- synchronising -------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class AccountView:
     last_synced_at: datetime | None
     last_contact_at: datetime | None
     retry_at: datetime | None
+    username: str = ""
     daily_limit: int | None = None
     """Its own limit: recipients in 24 hours."""
     folders: tuple[FolderProgress, ...] = ()

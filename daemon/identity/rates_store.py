@@ -9,17 +9,21 @@ from daemon.telemetry import metrics
 
 from .rates import Allowance, Rate, RateExceeded, stands
 
+# What lies further ahead than the window was written by a clock that was wrong: it is at the window's end.
+_RESTS = (
+    "least(greatest(r.rest_at, clock_timestamp()), clock_timestamp() + make_interval(secs => %(window)s))"
+)
 _TAKE = (
-    "INSERT INTO rates AS r (name, subject, rest_at) VALUES (%(name)s, %(subject)s,"
+    "INSERT INTO rates AS r (name, subject, rest_at) VALUES (%(name)s, %(subject)s,"  # noqa: S608 - this module's words
     " clock_timestamp() + make_interval(secs => %(share)s)) ON CONFLICT (name, subject) DO UPDATE SET"
-    " rest_at = greatest(r.rest_at, clock_timestamp()) + make_interval(secs => %(share)s)"
-    " WHERE greatest(r.rest_at, clock_timestamp()) + make_interval(secs => %(share)s)"
+    f" rest_at = {_RESTS} + make_interval(secs => %(share)s)"
+    f" WHERE {_RESTS} + make_interval(secs => %(share)s)"
     " <= clock_timestamp() + make_interval(secs => %(window)s)"
     " RETURNING extract(epoch FROM rest_at - clock_timestamp())::float8, extract(epoch FROM clock_timestamp())::float8"
 )
 _LOOK = (
-    "SELECT extract(epoch FROM rest_at - clock_timestamp())::float8, extract(epoch FROM clock_timestamp())::float8"
-    " FROM rates WHERE name = %(name)s AND subject = %(subject)s"
+    f"SELECT extract(epoch FROM {_RESTS} - clock_timestamp())::float8,"  # noqa: S608 - this module's words
+    " extract(epoch FROM clock_timestamp())::float8 FROM rates r WHERE name = %(name)s AND subject = %(subject)s"
 )
 
 

@@ -2,7 +2,7 @@
 
 An entry is written in the transaction that does what it tells of, so there is none without the other.  No secret is in
 it: of credentials that are changed it says which fields, never their values.  What changes nothing (to synchronise, to
-set what is so already) is not in it; all that is, is counted by a rate of whoever does it, so that nobody can fill it.
+set what is so already) is not in it.  What is in it is bounded by rates, by its age, and by MOST_ENTRIES of an account.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ from .views import Caller, Entry
 
 PAGE: Final = 100
 """Entries of one answer."""
+
+MOST_ENTRIES: Final = 100_000
+"""Entries of one account; an account that is changed each hour for as long as entries are kept has a tenth of that."""
+
+TRIM_EVERY: Final = 500
+"""One entry in so many looks whether its account has too many: to look is to walk over MOST_ENTRIES of an index."""
 
 FORGET_AT_ONCE: Final = 10_000
 """Entries removed in one transaction, which is a fraction of a second; what is left goes the next time."""
@@ -43,13 +49,41 @@ class Action(StrEnum):
 
 
 async def note(
-    conn: Conn, caller: Caller, account_id: UUID, action: Action, detail: Mapping[str, object] | None = None
+    conn: Conn,
+    caller: Caller,
+    account_id: UUID,
+    action: Action,
+    detail: Mapping[str, object] | None = None,
+    *,
+    request: UUID | None = None,
 ) -> None:
-    """Write one entry in the caller's transaction."""
-    await conn.execute(
-        "INSERT INTO audit (account_id, user_id, user_email, client, action, detail) VALUES (%s, %s, %s, %s, %s, %s)",
-        (account_id, caller.user.id, caller.user.email, caller.client, action.value, Jsonb(dict(detail or {}))),
+    """Write one entry in the caller's transaction; *request*: by which `was_noted` knows it."""
+    cursor = await conn.execute(
+        "INSERT INTO audit (account_id, user_id, user_email, client, action, detail, request)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        (
+            *(account_id, caller.user.id, caller.user.email, caller.client, action.value, Jsonb(dict(detail or {}))),
+            request,
+        ),
     )
+    (entry,) = await cursor.fetchone() or (0,)
+    if entry % TRIM_EVERY == 0:
+        await trim(conn, account_id, MOST_ENTRIES)
+
+
+async def trim(conn: Conn, account_id: UUID, most: int) -> None:
+    """Remove an account's oldest entries beyond so many."""
+    await conn.execute(
+        "DELETE FROM audit WHERE account_id = %s AND id <="
+        " (SELECT id FROM audit WHERE account_id = %s ORDER BY id DESC OFFSET %s LIMIT 1)",
+        (account_id, account_id, most),
+    )
+
+
+async def was_noted(conn: Conn, request: UUID) -> bool:
+    """Whether what this request asked for is done and noted."""
+    cursor = await conn.execute("SELECT FROM audit WHERE request = %s", (request,))
+    return await cursor.fetchone() is not None
 
 
 async def read(conn: Conn, account_id: UUID, before: int | None) -> Sequence[Entry]:

@@ -179,7 +179,7 @@ class SharingService:
         normal = normalise_email(caller.user.email)
         if not normal:
             return ()
-        return await self._requests.run(partial(sharing_store.received, normal=normal))
+        return await self._requests.run(partial(sharing_store.received, user_id=caller.user.id, normal=normal))
 
     async def accept(self, caller: Caller, invitation_id: str) -> UUID:
         """Have part in an account; which one.  Again by the same user, as long as they have it, is the same.
@@ -238,7 +238,7 @@ class SharingService:
         invitation = await sharing_store.addressed(conn, invitation_id, normal) if normal else None
         if invitation is None:
             raise InvitationNotFound
-        if invitation.status == "pending":
-            return invitation, Standing.INVITED
         access = await sharing_store.access(conn, caller.user.id, invitation.account_id)
+        if invitation.status == "pending" and access != "owner":  # whose address has become the one invited
+            return invitation, Standing.INVITED
         return invitation, Standing.FORMER if access is None else Standing(access)

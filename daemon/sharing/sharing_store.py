@@ -123,15 +123,16 @@ async def open_invitations(conn: Conn, account_id: UUID) -> Sequence[Invitation]
         return await cursor.fetchall()
 
 
-async def received(conn: Conn, normal: str) -> Sequence[Received]:
-    """Open invitations to an address, the oldest first."""
+async def received(conn: Conn, user_id: str, normal: str) -> Sequence[Received]:
+    """Open invitations to a user's address, the oldest first; not to accounts that are their own."""
     async with conn.cursor(row_factory=class_row(Received)) as cursor:
         await cursor.execute(
-            "SELECT i.id, a.email AS account_email, u.name AS inviter_name, i.role, i.created_at FROM invitations i"
-            " JOIN accounts a ON a.id = i.account_id AND a.desired <> 'removed' JOIN users u ON u.id = i.inviter_id"
-            " WHERE i.invitee_normal = %s AND i.status = 'pending' AND i.expires_at > now()"
+            "SELECT i.id, a.email AS account_email, u.name AS inviter_name, i.role, i.created_at, i.expires_at"
+            " FROM invitations i JOIN accounts a ON a.id = i.account_id AND a.desired <> 'removed'"
+            " JOIN users u ON u.id = i.inviter_id"
+            " WHERE i.invitee_normal = %s AND i.status = 'pending' AND i.expires_at > now() AND a.owner_id <> %s"
             " ORDER BY i.created_at, i.id LIMIT 500",
-            (normal,),
+            (normal, user_id),
         )
         return await cursor.fetchall()
 
@@ -182,9 +183,10 @@ async def settle(conn: Conn, invitation_id: str, status: str) -> None:
 
 
 async def share(conn: Conn, account_id: UUID, user_id: str, role: Access) -> None:
-    """Let a user have part in an account that is locked; who has it already keeps the role that they have."""
+    """Let a user have part in an account that is locked; a guest with another role has this one now, an owner stays."""
     await conn.execute(
-        "INSERT INTO account_access (account_id, user_id, role) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        "INSERT INTO account_access AS x (account_id, user_id, role) VALUES (%s, %s, %s)"
+        " ON CONFLICT (account_id, user_id) DO UPDATE SET role = excluded.role WHERE x.role <> 'owner'",
         (account_id, user_id, role),
     )
 

@@ -43,6 +43,7 @@ class Received:
     inviter_name: str
     role: Given
     created_at: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

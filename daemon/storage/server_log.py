@@ -31,6 +31,8 @@ REMEMBERED: Final = 5
 """Last lines that are kept to explain a server that does not start."""
 
 _LINE: Final = re.compile(r"(DEBUG\d?|INFO|NOTICE|WARNING|ERROR|LOG|FATAL|PANIC):\s+(.*)")
+_ASKED: Final = re.compile(r"terminating connection due to administrator command|the database system is shutting down")
+"""Said as FATAL of each session when the server is asked to end: by us, in order."""
 _LEVELS: Final = {"WARNING": "warning", "ERROR": "warning", "FATAL": "error", "PANIC": "critical"}
 
 
@@ -93,4 +95,5 @@ class ServerLog:
         if self._budget.dropped:
             log.warning("postgres.log_dropped", lines=self._budget.dropped)
             self._budget.dropped = 0
-        getattr(log, _LEVELS.get(severity, "info"))("postgres.log", severity=severity, text=text)
+        level = "info" if _ASKED.match(text) else _LEVELS.get(severity, "info")
+        getattr(log, level)("postgres.log", severity=severity, text=text)

@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 import psycopg
 import trio
 
-from daemon.account import access_store
-from daemon.account.access_store import NewAccount
+from daemon.account import owning_store
+from daemon.account.owning_store import NewAccount
 from daemon.identity import User, users_store
 from daemon.network import Endpoint
 from daemon.storage.connection import Conn
@@ -134,8 +134,8 @@ class World:
             await users_store.remember(conn, User(id=user, email=address(user), name=f"Name of {user}", plan="free"))
             await users_store.lock(conn, user)
         for account in [*self.ours, self.strangers]:
-            if not await access_store.is_running(conn, account.id):
-                await access_store.save(conn, account)
+            if not await owning_store.is_running(conn, account.id):
+                await owning_store.save(conn, account)
         await self._forget_others(conn)
         await self._share(conn)
         for invitation, (account_id, inviter, email) in {**self.invitations, **self.received}.items():
@@ -175,7 +175,7 @@ class World:
             (ours, LIVES),
         )
         for account_id, owner in await cursor.fetchall():
-            await access_store.remove(conn, owner, account_id)
+            await owning_store.remove(conn, owner, account_id)
         for table, when, known in (
             ("invitations", "created_at", [*self.invitations, *self.received]),
             ("campaigns", "updated_at", [*self.campaigns, self.unnamed]),

@@ -14,6 +14,7 @@ CREATE TABLE audit (
     user_id     text NOT NULL CHECK (length(user_id) BETWEEN 1 AND 255),
     user_email  text NOT NULL CHECK (length(user_email) <= 254),
     client      text NOT NULL CHECK (length(client) <= 64),
+    request     uuid UNIQUE,                -- of a request that may be carried out twice, by which it is known
     action      text NOT NULL CHECK (action ~ '^[a-z]+\.[a-z_]+$' AND length(action) <= 64),
     detail      jsonb NOT NULL DEFAULT '{}' CHECK (pg_column_size(detail) <= 8192)
 );

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import trio
 
-from daemon.account import access_store, accounts_store
+from daemon.account import accounts_store, owning_store
 from daemon.account.accounts_store import Proof, Step, Trouble
 from daemon.account.behind import BehindStore
 from daemon.account.states import State
@@ -55,10 +55,10 @@ async def test_a_disconnection_and_a_group_do_not_deadlock(db: Database) -> None
     locked, go_on = trio.Event(), trio.Event()
 
     async def disconnect(conn: Conn) -> None:
-        await access_store.lock_owned(conn, "user-1", gone.account_id)
+        await owning_store.lock_owned(conn, "user-1", gone.account_id)
         locked.set()
         await go_on.wait()
-        await access_store.remove(conn, "user-1", gone.account_id)
+        await owning_store.remove(conn, "user-1", gone.account_id)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(db.run, disconnect)
