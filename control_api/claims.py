@@ -56,6 +56,8 @@ def user_from_claims(claims: Mapping[str, object], *, issuer: str, now: float, d
     # Printable also keeps NUL and lone surrogates out, neither of which PostgreSQL's text can hold.
     if not isinstance(user_id, str) or not 1 <= len(user_id) <= MAX_USER_ID or not user_id.isprintable():
         raise TokenRefused("subject")
+    if user_id.startswith("/"):  # it could not be named in a path, as that of a share is
+        raise TokenRefused("subject")
     email = _email(claims.get("email"))
     return User(user_id, email, _name(claims.get("user_metadata")) or email, _plan(claims, default_plan))
 
