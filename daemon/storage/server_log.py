@@ -33,6 +33,7 @@ REMEMBERED: Final = 5
 _LINE: Final = re.compile(r"(DEBUG\d?|INFO|NOTICE|WARNING|ERROR|LOG|FATAL|PANIC):\s+(.*)")
 _ASKED: Final = re.compile(r"terminating connection due to administrator command|the database system is shutting down")
 """Said as FATAL of each session when the server is asked to end: by us, in order."""
+
 _LEVELS: Final = {"WARNING": "warning", "ERROR": "warning", "FATAL": "error", "PANIC": "critical"}
 
 
