@@ -57,9 +57,9 @@ def test_what_was_dropped_is_counted_until_the_next_period() -> None:
     assert budget.dropped == 8
 
 
-async def test_an_end_that_was_asked_for_is_no_error() -> None:
+async def test_an_end_that_was_asked_for_is_no_error(autojump_clock: trio.testing.MockClock) -> None:
     _, entries = await told(
         b"FATAL:  terminating connection due to administrator command\nFATAL:  the database system is shutting down\n"
         b"FATAL:  terminating connection because of crash of another server process\n"
     )
-    assert [level for level, _, _ in entries] == ["info", "info", "error"]
+    assert [entry["log_level"] for entry in entries] == ["info", "info", "error"]
