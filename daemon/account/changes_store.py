@@ -68,17 +68,26 @@ async def look(conn: Conn, user_id: str, account_id: UUID, *, lock: bool = False
         return found
 
 
-async def set_columns(conn: Conn, account_id: UUID, columns: dict[str, object]) -> None:
-    """Set columns of an account that is locked; their names are ours."""
+async def set_columns(conn: Conn, user_id: str, account_id: UUID, columns: dict[str, object]) -> None:
+    """Set columns of an account that is locked and that the user owns or is an admin of; their names are ours."""
     assignments = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
-    statement = sql.SQL("UPDATE accounts SET {} WHERE id = %s").format(assignments)
-    await conn.execute(statement, [*columns.values(), account_id])
+    statement = sql.SQL(
+        "UPDATE accounts SET {} WHERE id = %s AND id IN"
+        " (SELECT account_id FROM account_access WHERE user_id = %s AND role IN ('owner', 'admin'))"
+    ).format(assignments)
+    await conn.execute(statement, [*columns.values(), account_id, user_id])
 
 
 async def set_credentials(
-    conn: Conn, account_id: UUID, imap: Endpoint, smtp: Endpoint, username: str, sealed: tuple[bytes, bytes]
+    conn: Conn,
+    owner_id: str,
+    account_id: UUID,
+    imap: Endpoint,
+    smtp: Endpoint,
+    username: str,
+    sealed: tuple[bytes, bytes],
 ) -> None:
-    """Replace where an account is and how to log in; *sealed* is its data key and its password.
+    """Replace where an owner's account is and how to log in; *sealed* is its data key and its password.
 
     It begins anew, whatever kept it down: the state is `new`, which its actor takes from the row; a paused one stays as
     paused ones are.  Another host or login is another mailbox, which is first synced then: its number tells sessions
@@ -96,10 +105,10 @@ async def set_credentials(
         " state_since = now(), trouble_since = NULL, retry_at = NULL, proof_until = NULL"
         # As the index that keeps mailboxes apart compares them; the row is locked.
         " FROM (SELECT (lower(imap_host), username) <> (lower(%s), %s) AS moved FROM accounts WHERE id = %s) AS moved"
-        " WHERE id = %s",
+        " WHERE id = %s AND owner_id = %s",
         (
             *(imap.host, imap.port, imap.security.value, smtp.host, smtp.port, smtp.security.value),
-            *(username, *sealed, imap.host, username, account_id, account_id),
+            *(username, *sealed, imap.host, username, account_id, account_id, owner_id),
         ),
     )
     await command(conn, account_id, "changed")
@@ -112,5 +121,8 @@ async def make_default(conn: Conn, owner_id: str, account_id: UUID) -> UUID | No
         (owner_id, account_id),
     )
     former = await cursor.fetchone()
-    await conn.execute("UPDATE accounts SET is_default = true WHERE id = %s AND NOT is_default", (account_id,))
+    await conn.execute(
+        "UPDATE accounts SET is_default = true WHERE id = %s AND owner_id = %s AND NOT is_default",
+        (account_id, owner_id),
+    )
     return former[0] if former else None

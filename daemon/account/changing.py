@@ -188,7 +188,7 @@ class AccountChanges:
             demand(act, found.access if found is not None else None)
         if found is None:
             raise AccountNotFound
-        changed = await self._set_columns(conn, account_id, wanted.request, found)
+        changed = await self._set_columns(conn, caller, account_id, wanted.request, found)
         if wanted.request.make_default and not found.is_default:
             former = await changes_store.make_default(conn, caller.user.id, account_id)
             if former is not None:
@@ -197,18 +197,20 @@ class AccountChanges:
         if (new := wanted.verified) is not None:
             if found.credentials_version != new.version:
                 raise ChangedMeanwhile
-            await changes_store.set_credentials(conn, account_id, new.imap, new.smtp, new.username, new.sealed)
+            await changes_store.set_credentials(
+                conn, caller.user.id, account_id, new.imap, new.smtp, new.username, new.sealed
+            )
             changed |= new.told(found)
         if changed:
             await audit_store.note(conn, caller, account_id, Action.CHANGED, changed, request=wanted.id)
 
     async def _set_columns(
-        self, conn: Conn, account_id: UUID, request: ChangeRequest, found: Changeable
+        self, conn: Conn, caller: Caller, account_id: UUID, request: ChangeRequest, found: Changeable
     ) -> dict[str, object]:
         """Set what is plainly set; what of it was not so already, as it is told."""
         columns = self._columns(request, found)
         if columns:
-            await changes_store.set_columns(conn, account_id, columns)
+            await changes_store.set_columns(conn, caller.user.id, account_id, columns)
         changed = {name: value for name, value in columns.items() if name != "desired"}
         if "desired" in columns:
             await access_store.command(conn, account_id, "changed")

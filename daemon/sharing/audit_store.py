@@ -86,13 +86,14 @@ async def was_noted(conn: Conn, request: UUID) -> bool:
     return await cursor.fetchone() is not None
 
 
-async def read(conn: Conn, account_id: UUID, before: int | None) -> Sequence[Entry]:
-    """The last PAGE entries of an account, newest first; those older than *before*, when it is given."""
+async def read(conn: Conn, owner_id: str, account_id: UUID, before: int | None) -> Sequence[Entry]:
+    """The last PAGE entries of an owner's account, newest first; those older than *before*, when it is given."""
     async with conn.cursor(row_factory=class_row(Entry)) as cursor:
         await cursor.execute(
             "SELECT id, at, user_id, user_email, client, action, account_id, detail FROM audit"
-            " WHERE account_id = %s AND (%s::bigint IS NULL OR id < %s) ORDER BY id DESC LIMIT %s",
-            (account_id, before, before, PAGE),
+            " WHERE account_id = (SELECT id FROM accounts WHERE id = %s AND owner_id = %s)"
+            " AND (%s::bigint IS NULL OR id < %s) ORDER BY id DESC LIMIT %s",
+            (account_id, owner_id, before, before, PAGE),
         )
         return await cursor.fetchall()
 

@@ -105,7 +105,7 @@ class SharingService:
 
         async def work(conn: Conn) -> Sequence[Invitation]:
             demand(Act.LIST_INVITATIONS, await sharing_store.access(conn, caller.user.id, account_id))
-            return await sharing_store.open_invitations(conn, account_id)
+            return await sharing_store.open_invitations(conn, caller.user.id, account_id)
 
         return await self._requests.run(work)
 
@@ -119,7 +119,7 @@ class SharingService:
 
         async def work(conn: Conn) -> None:
             demand(Act.REVOKE_INVITATION, await sharing_store.lock(conn, caller.user.id, account_id))
-            invitee = await sharing_store.revoke_invitation(conn, account_id, invitation_id)
+            invitee = await sharing_store.revoke_invitation(conn, caller.user.id, account_id, invitation_id)
             if invitee is None:
                 raise InvitationNotFound
             detail = {"invitation_id": invitation_id, "invitee_email": invitee}
@@ -136,7 +136,7 @@ class SharingService:
 
         async def work(conn: Conn) -> Sequence[Share]:
             demand(Act.LIST_SHARES, await sharing_store.access(conn, caller.user.id, account_id))
-            return await sharing_store.shares(conn, account_id)
+            return await sharing_store.shares(conn, caller.user.id, account_id)
 
         return await self._requests.run(work)
 
@@ -152,7 +152,7 @@ class SharingService:
             access = await sharing_store.lock(conn, caller.user.id, account_id)
             leaving = user_id == caller.user.id and access != "owner"
             demand(Act.LEAVE if leaving else Act.REVOKE_SHARE, access)
-            if not await sharing_store.unshare(conn, account_id, user_id):
+            if not await sharing_store.unshare(conn, caller.user.id, account_id, user_id):
                 raise ShareNotFound
             action = Action.SHARE_LEFT if leaving else Action.SHARE_REVOKED
             await audit_store.note(conn, caller, account_id, action, {"user_id": user_id})
@@ -168,7 +168,7 @@ class SharingService:
 
         async def work(conn: Conn) -> Sequence[Entry]:
             demand(Act.AUDIT, await sharing_store.access(conn, caller.user.id, account_id, removed=True))
-            return await audit_store.read(conn, account_id, before)
+            return await audit_store.read(conn, caller.user.id, account_id, before)
 
         return await self._requests.run(work)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -17,6 +18,9 @@ from daemon.storage.connection import Conn
 
 from .rules import Access
 from .views import Invitation, Received, Share
+
+_OWNERS: Final = "(SELECT account_id FROM account_access WHERE user_id = %s AND role = 'owner')"
+"""A user's own accounts: what is theirs alone is asked for among these, whatever was judged before."""
 
 
 async def access(conn: Conn, user_id: str, account_id: UUID, *, removed: bool = False) -> Access | None:
@@ -90,15 +94,16 @@ async def invite(conn: Conn, invitation: NewInvitation) -> Invitation:
     async with conn.cursor(row_factory=class_row(Invitation)) as cursor:
         await cursor.execute(
             "INSERT INTO invitations (id, account_id, inviter_id, invitee_email, invitee_normal, role, expires_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, now() + %s)"
+            " SELECT %s, account_id, user_id, %s, %s, %s, now() + %s FROM account_access"
+            " WHERE account_id = %s AND user_id = %s AND role = 'owner'"
             " RETURNING id, invitee_email, role, created_at, expires_at",
             (
-                *(invitation.id, invitation.account_id, invitation.inviter_id, invitation.email, invitation.normal),
-                *(invitation.role, invitation.lasting),
+                *(invitation.id, invitation.email, invitation.normal, invitation.role, invitation.lasting),
+                *(invitation.account_id, invitation.inviter_id),
             ),
         )
         row = await cursor.fetchone()
-    assert row is not None, "it was inserted"
+    assert row is not None, "the inviter is the owner of an account that is locked"
     return row
 
 
@@ -112,13 +117,14 @@ async def made(conn: Conn, invitation: NewInvitation) -> Invitation | None:
         return await cursor.fetchone()
 
 
-async def open_invitations(conn: Conn, account_id: UUID) -> Sequence[Invitation]:
-    """Those of an account, the oldest first."""
+async def open_invitations(conn: Conn, owner_id: str, account_id: UUID) -> Sequence[Invitation]:
+    """Those of an owner's account, the oldest first."""
     async with conn.cursor(row_factory=class_row(Invitation)) as cursor:
         await cursor.execute(
-            "SELECT id, invitee_email, role, created_at, expires_at FROM invitations"
-            " WHERE account_id = %s AND status = 'pending' AND expires_at > now() ORDER BY created_at, id",
-            (account_id,),
+            "SELECT id, invitee_email, role, created_at, expires_at FROM invitations"  # noqa: S608 - this module's words
+            f" WHERE account_id = %s AND account_id IN {_OWNERS} AND status = 'pending' AND expires_at > now()"
+            " ORDER BY created_at, id",
+            (account_id, owner_id),
         )
         return await cursor.fetchall()
 
@@ -137,12 +143,12 @@ async def received(conn: Conn, user_id: str, normal: str) -> Sequence[Received]:
         return await cursor.fetchall()
 
 
-async def revoke_invitation(conn: Conn, account_id: UUID, invitation_id: str) -> str | None:
-    """Take back an open invitation to an account that is locked; whose it was, None where there is none."""
+async def revoke_invitation(conn: Conn, owner_id: str, account_id: UUID, invitation_id: str) -> str | None:
+    """Take back an open invitation to an owner's account, which is locked; whose it was, None where there is none."""
     cursor = await conn.execute(
-        "UPDATE invitations SET status = 'revoked', settled_at = now() WHERE id = %s AND account_id = %s"
-        " AND status = 'pending' AND expires_at > now() RETURNING invitee_email",
-        (invitation_id, account_id),
+        "UPDATE invitations SET status = 'revoked', settled_at = now() WHERE id = %s AND account_id = %s"  # noqa: S608 - as above
+        f" AND account_id IN {_OWNERS} AND status = 'pending' AND expires_at > now() RETURNING invitee_email",
+        (invitation_id, account_id, owner_id),
     )
     row = await cursor.fetchone()
     return row[0] if row else None
@@ -191,21 +197,23 @@ async def share(conn: Conn, account_id: UUID, user_id: str, role: Access) -> Non
     )
 
 
-async def shares(conn: Conn, account_id: UUID) -> Sequence[Share]:
-    """With whom an account is shared, the oldest share first."""
+async def shares(conn: Conn, owner_id: str, account_id: UUID) -> Sequence[Share]:
+    """With whom an owner's account is shared, the oldest share first."""
     async with conn.cursor(row_factory=class_row(Share)) as cursor:
         await cursor.execute(
-            "SELECT x.user_id, u.email, x.role, x.created_at AS shared_at FROM account_access x"
+            "SELECT x.user_id, u.email, x.role, x.created_at AS shared_at FROM account_access x"  # noqa: S608 - as above
             " JOIN users u ON u.id = x.user_id WHERE x.account_id = %s AND x.role <> 'owner'"
-            " ORDER BY x.created_at, x.user_id",
-            (account_id,),
+            f" AND x.account_id IN {_OWNERS} ORDER BY x.created_at, x.user_id",
+            (account_id, owner_id),
         )
         return await cursor.fetchall()
 
 
-async def unshare(conn: Conn, account_id: UUID, user_id: str) -> bool:
-    """Take a share back from an account that is locked; whether there was one."""
+async def unshare(conn: Conn, caller_id: str, account_id: UUID, user_id: str) -> bool:
+    """Take back a share of the caller's account, which is locked, or give back their own; whether there was one."""
     cursor = await conn.execute(
-        "DELETE FROM account_access WHERE account_id = %s AND user_id = %s AND role <> 'owner'", (account_id, user_id)
+        "DELETE FROM account_access WHERE account_id = %s AND user_id = %s AND role <> 'owner'"  # noqa: S608 - as above
+        f" AND (user_id = %s OR account_id IN {_OWNERS})",
+        (account_id, user_id, caller_id, caller_id),
     )
     return cursor.rowcount > 0

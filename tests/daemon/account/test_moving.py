@@ -50,7 +50,7 @@ async def set_credentials(
 
     async def work(conn: Conn) -> None:
         await changes_store.set_credentials(
-            conn, account_id, imap, smtp, username, (sealed.data_key, sealed.fields["password"])
+            conn, "user-1", account_id, imap, smtp, username, (sealed.data_key, sealed.fields["password"])
         )
 
     await db.run(work)
