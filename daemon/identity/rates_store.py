@@ -9,9 +9,12 @@ from daemon.telemetry import metrics
 
 from .rates import Allowance, Rate, RateExceeded, stands
 
-# What lies further ahead than the window was written by a clock that was wrong: it is at the window's end.
+# No deed moves it further ahead than the window.  What is two windows ahead was written by a clock that was wrong, and
+# says nothing: a refusal stores nothing, so nobody would ever set it right.  What is nearer is waited for, a window at
+# most: a clock that steps back a little gives nobody a second burst.
 _RESTS = (
-    "least(greatest(r.rest_at, clock_timestamp()), clock_timestamp() + make_interval(secs => %(window)s))"
+    "(CASE WHEN r.rest_at > clock_timestamp() + 2 * make_interval(secs => %(window)s) THEN clock_timestamp()"
+    " ELSE greatest(r.rest_at, clock_timestamp()) END)"
 )
 _TAKE = (
     "INSERT INTO rates AS r (name, subject, rest_at) VALUES (%(name)s, %(subject)s,"  # noqa: S608 - this module's words

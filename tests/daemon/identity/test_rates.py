@@ -71,6 +71,34 @@ async def test_after_a_while_one_may_again(db: Database) -> None:
         await take(db, (TEN, "ann"))
 
 
+async def test_who_has_rested_long_has_the_whole_and_no_more(db: Database) -> None:
+    await take(db, (TEN, "ann"))
+    await execute(db, "UPDATE rates SET rest_at = clock_timestamp() - interval '300 s'")
+    assert (await take(db, (TEN, "ann")))[0].remaining == 9
+
+
+@pytest.mark.parametrize("ahead", ["1 year", "1 day", "2 hours 5 seconds"])
+async def test_what_a_wrong_clock_wrote_is_forgotten(db: Database, ahead: str) -> None:
+    """It went ahead when it was counted, and is right again: nobody waits for it to come to that time."""
+    await take(db, (TEN, "ann"))
+    await execute(db, f"UPDATE rates SET rest_at = clock_timestamp() + interval '{ahead}'")
+    assert [(await take(db, (TEN, "ann")))[0].remaining for _ in range(10)] == list(range(9, -1, -1))
+    with pytest.raises(RateExceeded):
+        await take(db, (TEN, "ann"))
+
+
+async def test_a_clock_that_was_a_little_ahead_costs_one_window_at_most(db: Database) -> None:
+    for _ in range(10):
+        await take(db, (TEN, "ann"))
+    await execute(db, "UPDATE rates SET rest_at = rest_at + interval '50 minutes'")  # it steps back by so much
+    with pytest.raises(RateExceeded) as caught:
+        await take(db, (TEN, "ann"))
+    retry_after = caught.value.allowance.retry_after
+    assert retry_after == pytest.approx(3000 + 360, abs=5)
+    await execute(db, "UPDATE rates SET rest_at = rest_at - make_interval(secs => %s)", retry_after)
+    assert (await take(db, (TEN, "ann")))[0].remaining == 0, "what is told is so"
+
+
 async def test_what_is_at_rest_is_forgotten(db: Database) -> None:
     await take(db, (TEN, "ann"))
     await take(db, (TEN, "bob"))
