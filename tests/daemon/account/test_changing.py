@@ -16,7 +16,7 @@ from daemon.account.caller_rates import CallerRates
 from daemon.account.changes_store import Changeable
 from daemon.account.changing import ChangedMeanwhile, ChangeRequest, NewCredentials
 from daemon.account.service import AccountService
-from daemon.account.views import AlreadyConnected, VerificationFailed
+from daemon.account.views import AccountView, AlreadyConnected, VerificationFailed
 from daemon.errors import Disposition, Fault, FaultKind
 from daemon.identity import Plans, User
 from daemon.network import Dialer, Endpoint, NetworkPolicy, Resolver
@@ -203,7 +203,8 @@ async def test_defaults_changed_at_once_leave_one(db: Database, account: UUID) -
     service = service_on(db)
     ids = [account, *[(await service.connect(at(ANN), request(f"{n}@example.test"))).id for n in range(4)]]
     make = ChangeRequest(make_default=True)
-    await outcomes(*[lambda each=each: service.changes.change(at(ANN), each, make) for each in ids * 5])  # type: ignore[misc]  # a default argument
+    found = await outcomes(*[lambda each=each: service.changes.change(at(ANN), each, make) for each in ids * 5])  # type: ignore[misc]  # a default argument
+    assert [(type(each), each.is_default) for each in found] == [(AccountView, True)] * 25  # type: ignore[attr-defined]
     assert await one(db, "SELECT count(*) FROM accounts WHERE is_default") == 1
 
 
