@@ -78,9 +78,10 @@ def away_in(exc: BaseException) -> psycopg.Error | None:
 
 
 def is_storage_trouble(exc: BaseException) -> bool:
-    """Whether an exception, a group included, tells of nothing but a database that is away, gone or too slow.
+    """Whether an exception, a group included, tells of nothing but a database that is away, gone, slow or contended.
 
-    Whoever ended in it is to be started again and is not to blame, however often that happens.
+    Whoever ended in it is to be started again and is not to blame, however often that happens.  Contended: the server
+    chose it to give way, and it has nothing else that runs the same work again (a migration beside a fleet).
     """
     return all(_is_trouble(leaf) for leaf in leaves(exc))
 
@@ -88,4 +89,4 @@ def is_storage_trouble(exc: BaseException) -> bool:
 def _is_trouble(leaf: BaseException) -> bool:
     if isinstance(leaf, Fault):
         return leaf.kind is FaultKind.DATABASE_AWAY
-    return isinstance(leaf, psycopg.Error) and (is_away(leaf) or is_slow(leaf))
+    return isinstance(leaf, psycopg.Error) and (is_away(leaf) or is_slow(leaf) or is_conflict(leaf))

@@ -1,5 +1,10 @@
 -- Sharing: what the first schema had no room for.
 
+-- A fleet goes on meanwhile.  To lock its tables one by one, with work between, each time more strongly, would deadlock
+-- with whoever has the next one already.  So all are locked before the first is touched; `claims` first, as each fenced
+-- transaction does, which otherwise takes them in any order.
+LOCK TABLE claims, accounts, folders, former_placements, invitations IN ACCESS EXCLUSIVE MODE;
+
 -- An invitation whose time is over makes room for another to the same address.
 ALTER TABLE invitations DROP CONSTRAINT invitations_status_check;
 ALTER TABLE invitations ADD CONSTRAINT invitations_status_check
@@ -22,18 +27,19 @@ CREATE INDEX audit_account ON audit (account_id, id DESC);
 CREATE INDEX audit_at ON audit (at);
 
 -- An owner who has accounts has a default one.  At most one was true already; that there is one is looked at when the
--- transaction ends, for to move it takes two steps.
+-- transaction ends, for to move it takes two steps.  An account that changes hands concerns two owners.
 UPDATE accounts SET is_default = true WHERE id IN (
     SELECT DISTINCT ON (owner_id) id FROM accounts a WHERE desired <> 'removed'
     AND NOT EXISTS (SELECT FROM accounts d WHERE d.owner_id = a.owner_id AND d.is_default)
     ORDER BY owner_id, created_at, id
 );
 CREATE FUNCTION default_account_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    owner text := coalesce(NEW.owner_id, OLD.owner_id);
 BEGIN
-    IF EXISTS (SELECT FROM accounts WHERE owner_id = owner AND desired <> 'removed')
-        AND NOT EXISTS (SELECT FROM accounts WHERE owner_id = owner AND is_default)
+    IF EXISTS (
+        SELECT FROM unnest(ARRAY[OLD.owner_id, NEW.owner_id]) AS concerned (owner_id)  -- NULL where there is no such row
+        WHERE EXISTS (SELECT FROM accounts a WHERE a.owner_id = concerned.owner_id AND desired <> 'removed')
+        AND NOT EXISTS (SELECT FROM accounts a WHERE a.owner_id = concerned.owner_id AND is_default)
+    )
     THEN
         RAISE EXCEPTION 'an owner with accounts has a default one' USING ERRCODE = 'check_violation',
             CONSTRAINT = 'accounts_default_kept', TABLE = 'accounts';

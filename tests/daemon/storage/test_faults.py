@@ -67,6 +67,8 @@ def test_the_fault_tells_the_owner_nothing_of_the_server_and_the_log_a_bounded_l
         (ServerDied("killed"), True),
         (psycopg.OperationalError("the connection is lost"), True),
         (errors.LockNotAvailable(), True),
+        (errors.DeadlockDetected(), True),
+        (errors.SerializationFailure(), True),
         (ExceptionGroup("", [errors.AdminShutdown(), DatabaseAway("")]), True),
         (errors.UndefinedTable(), False),
         (Fault(FaultKind.LOST, "by the mail server"), False),

@@ -10,6 +10,7 @@ import trio
 from psycopg import sql
 
 from daemon.storage import migrate as module
+from daemon.storage.connection import TrioConnection
 from daemon.storage.migrate import (
     MIGRATIONS,
     Applied,
@@ -145,6 +146,84 @@ async def test_accounts_of_the_first_schema_are_taken_along(empty_dsn: str, tmp_
         conn.execute("DELETE FROM accounts WHERE username = '9'")
         told = "SELECT array_agg(user_id) FROM access_changes WHERE changed = pg_current_xact_id()"
         assert conn.execute(told).fetchone() == (["ann"],)
+
+
+ACCOUNTS = (
+    "INSERT INTO users (id, email, email_normal, name, plan) SELECT 'user' || o, '', 'u' || o, '', 'free'"
+    " FROM generate_series(1, 4) o;"
+    "INSERT INTO accounts (id, owner_id, email, email_normal, name, imap_host, imap_port,"
+    " imap_security, smtp_host, smtp_port, smtp_security, username, data_key, password_sealed)"
+    " SELECT gen_random_uuid(), 'user' || o, o || '-' || n, o || '-' || n, '', 'imap.test', 993, 'tls', 'smtp.test',"
+    " 465, 'tls', o || '-' || n, 'x', 'x' FROM generate_series(1, 4) o, generate_series(1, 5) n;"
+    "INSERT INTO account_access SELECT id, owner_id, 'owner' FROM accounts; INSERT INTO claims SELECT id FROM accounts;"
+    "INSERT INTO folders (account_id, name) SELECT id, 'INBOX' FROM accounts"
+)
+"""Four owners with five accounts each, as the second schema has them; none is anybody's default."""
+FENCED = ("SELECT FROM claims WHERE account_id = %s FOR SHARE SKIP LOCKED",)
+ACCOUNT = ("UPDATE accounts SET sync_requested_at = clock_timestamp() WHERE id = %s",)
+FOLDER = ("UPDATE folders SET synced_at = now() WHERE account_id = %s",)
+WORKS = (
+    ("SELECT FROM accounts WHERE id = %s FOR NO KEY UPDATE", *ACCOUNT),  # a request of the API
+    (*FENCED, *ACCOUNT, *FOLDER),  # what a group writes, in any order
+    (*FENCED, *FOLDER, *ACCOUNT),
+)
+
+
+async def test_the_third_is_applied_beside_a_running_fleet(empty_dsn: str, tmp_path: Path) -> None:
+    for file in sorted(MIGRATIONS.glob("000[12]_*.sql")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    await migrate(empty_dsn, directory=tmp_path)
+    with psycopg.connect(empty_dsn) as conn:
+        conn.execute(ACCOUNTS)
+        ids = [row[0] for row in conn.execute("SELECT id FROM accounts").fetchall()]
+    written = [0] * 12
+    done = trio.Event()
+
+    async def node(n: int) -> None:
+        async with await TrioConnection.connect(empty_dsn, autocommit=True) as conn:
+            while not done.is_set():
+                async with conn.transaction():
+                    for statement in WORKS[n % len(WORKS)]:
+                        await conn.execute(statement, (ids[n],))
+                written[n] += 1
+
+    async def written_by_all() -> None:
+        written[:] = [0] * len(written)
+        while not all(written):  # noqa: ASYNC110 - what is waited for tells nobody
+            await trio.sleep(0.01)
+
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            for n in range(len(written)):
+                nursery.start_soon(node, n)
+            await written_by_all()
+            applied = await migrate(empty_dsn)
+            await written_by_all()
+            done.set()
+    assert applied[0] == 3
+    with psycopg.connect(empty_dsn) as conn:
+        defaults = conn.execute("SELECT array_agg(owner_id ORDER BY owner_id) FROM accounts WHERE is_default").fetchone()
+    assert defaults == (["user1", "user2", "user3", "user4"],)
+
+
+async def test_an_account_that_changes_hands_leaves_both_owners_a_default(database_dsn: str) -> None:
+    with psycopg.connect(database_dsn, autocommit=True) as conn:
+        conn.execute("INSERT INTO users (id, email, email_normal, name, plan) VALUES ('a', '', 'a', '', 'free')")
+        conn.execute("INSERT INTO users (id, email, email_normal, name, plan) VALUES ('b', '', 'b', '', 'free')")
+        conn.execute(
+            "INSERT INTO accounts (id, owner_id, email, email_normal, name, imap_host, imap_port, imap_security,"
+            " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed, is_default)"
+            " SELECT gen_random_uuid(), 'a', n || '@test', n || '@test', '', 'imap.test', 993, 'tls', 'smtp.test', 465, 'tls',"
+            " n::text, 'x', 'x', n = 1 FROM generate_series(1, 2) n"
+        )
+        with pytest.raises(psycopg.errors.CheckViolation, match="has a default"):
+            conn.execute("UPDATE accounts SET owner_id = 'b' WHERE is_default")  # the other is left
+        with pytest.raises(psycopg.errors.CheckViolation, match="has a default"):
+            conn.execute("UPDATE accounts SET owner_id = 'b' WHERE NOT is_default")  # their only one
+        with conn.transaction():
+            conn.execute("UPDATE accounts SET owner_id = 'b' WHERE is_default")
+            conn.execute("UPDATE accounts SET is_default = true WHERE owner_id = 'a'")
+        assert conn.execute("SELECT count(*) FROM accounts WHERE is_default").fetchone() == (2,)
 
 
 async def test_no_files_make_an_empty_history(empty_dsn: str, tmp_path: Path) -> None:
