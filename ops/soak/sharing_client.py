@@ -15,6 +15,7 @@ import httpx
 import trio
 
 from .sharing_model import (
+    TOLD,
     Accept,
     Action,
     Answer,
@@ -24,6 +25,7 @@ from .sharing_model import (
     Disconnect,
     Expire,
     Invite,
+    Noted,
     TakeBack,
     Unshare,
 )
@@ -195,7 +197,7 @@ class Users:
         if not isinstance(shares, int):
             shares = {self._by_id(each["user_id"]): each["role"] for each in shares["shares"]}
         if not isinstance(audit, int):
-            audit = [(each["action"], self._by_id(each["user_id"])) for each in audit["entries"]]
+            audit = [self._noted(each) for each in audit["entries"]]
         return Looked(one if isinstance(one, int) else _shown(one["account"]), invitations, shares, audit)
 
     async def _get(self, who: str, path: str) -> Any:  # noqa: ANN401  # JSON
@@ -228,6 +230,10 @@ class Users:
     def _account(self, account_id: str) -> str:
         """An account's address; of one that is not of this play its id, which the model never says."""
         return next((account for account, known in self.ids.items() if known == account_id), account_id)
+
+    def _noted(self, entry: Mapping[str, Any]) -> Noted:
+        action, told = entry["action"], entry["detail"]
+        return action, self._by_id(entry["user_id"]), {key: told[key] for key in TOLD.get(action, ()) if key in told}
 
     def _who(self, email: str) -> str:
         return next((who for who, each in self.people.items() if each.email.casefold() == email.casefold()), email)

@@ -10,6 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+Noted = tuple[str, str, Mapping[str, object]]
+"""An entry of an audit: what was done, by whom, and what it tells of TOLD."""
+
+TOLD: Final[Mapping[str, tuple[str, ...]]] = {
+    "account.connected": ("revived",),
+    "account.disconnected": ("shares", "invitations"),
+    "account.changed": ("name", "is_default"),
+}
+"""By action, details that are compared: others are ids that nobody may have been told, or addresses in capitals."""
+
 MISSING: Final = "not_found"
 FORBIDDEN: Final = "not_allowed"
 
@@ -119,8 +129,12 @@ class Account:
     is_default: bool = False
     shares: dict[str, str] = field(default_factory=dict)
     """With whom, as what."""
-    audit: list[tuple[str, str]] = field(default_factory=list)
-    """What was done by whom, the first first."""
+    audit: list[Noted] = field(default_factory=list)
+    """The first first."""
+
+    def note(self, action: str, who: str, **told: object) -> None:
+        """Write an entry."""
+        self.audit.append((action, who, told))
 
     def access(self, who: str) -> str | None:
         """Somebody's role in it."""
@@ -165,7 +179,7 @@ def world(owners: Mapping[str, str]) -> World:
     made = World({account: Account(owner, account) for account, owner in owners.items()})
     for each in made.accounts.values():
         each.is_default = not any(o.is_default for o in made.accounts.values() if o.owner == each.owner)
-        each.audit.append(("account.connected", each.owner))
+        each.note("account.connected", each.owner, revived=False)
     return made
 
 
@@ -213,7 +227,7 @@ def _invite(now: World, action: Invite, made: str) -> Answer:
     if any(whom == action.whom for whom, _ in now.open_to(action.account).values()):
         return Answer(409, "already_invited")
     now.invitations[made] = Invitation(action.account, action.whom, action.role)
-    account.audit.append(("invitation.created", action.who))
+    account.note("invitation.created", action.who)
     return Answer(200, (action.whom, action.role), made)
 
 
@@ -226,7 +240,7 @@ def _accept(now: World, action: Accept) -> Answer:
         again = action.who in account.shares
         return Answer(200, invitation.account) if again else Answer(404, MISSING)
     account.shares[action.who] = invitation.role
-    account.audit.append(("invitation.accepted", action.who))
+    account.note("invitation.accepted", action.who)
     now.invitations[action.invitation] = Invitation(invitation.account, invitation.whom, invitation.role, is_open=False)
     return Answer(200, invitation.account)
 
@@ -236,7 +250,7 @@ def _decline(now: World, action: Decline) -> Answer:
     if invitation is None or invitation.whom != action.who or not invitation.is_open:
         return Answer(404, MISSING)
     del now.invitations[action.invitation]
-    now.accounts[invitation.account].audit.append(("invitation.declined", action.who))
+    now.accounts[invitation.account].note("invitation.declined", action.who)
     return DONE
 
 
@@ -247,7 +261,7 @@ def _take_back(now: World, action: TakeBack) -> Answer:
     if action.invitation not in now.open_to(action.account):
         return Answer(404, MISSING)
     del now.invitations[action.invitation]
-    account.audit.append(("invitation.revoked", action.who))
+    account.note("invitation.revoked", action.who)
     return DONE
 
 
@@ -258,7 +272,7 @@ def _unshare(now: World, action: Unshare) -> Answer:
         return refused
     if account.shares.pop(action.whom, None) is None:
         return Answer(404, MISSING)
-    account.audit.append(("share.left" if leaving else "share.revoked", action.who))
+    account.note("share.left" if leaving else "share.revoked", action.who)
     return DONE
 
 
@@ -266,15 +280,17 @@ def _disconnect(now: World, action: Disconnect) -> Answer:
     account = now.accounts[action.account]
     if account.access(action.who) != "owner":
         return Answer(404, MISSING)
+    gone = {"shares": len(account.shares), "invitations": len(now.open_to(action.account))}
+    account.note("account.disconnected", action.who, **gone)
     account.connected = False
     account.shares.clear()
     now.invitations = {key: each for key, each in now.invitations.items() if each.account != action.account}
-    account.audit.append(("account.disconnected", action.who))
     if account.is_default:
         account.is_default = False
         others = (each for each in now.accounts.values() if each.owner == account.owner and each.connected)
         if (oldest := next(others, None)) is not None:
             oldest.is_default = True
+            oldest.note("account.changed", action.who, is_default=True)
     return DONE
 
 
@@ -282,9 +298,9 @@ def _connect(now: World, action: Connect) -> Answer:
     account = now.accounts[action.account]
     if account.connected:
         return Answer(409, "already_connected")
-    account.connected, account.name = True, action.account
+    account.connected = True  # it is called what it was called before
     account.is_default = not any(o.is_default for o in now.accounts.values() if o.owner == account.owner)
-    account.audit.append(("account.connected", action.who))
+    account.note("account.connected", action.who, revived=True)
     return Answer(200, (action.account, "pending"))
 
 
@@ -293,13 +309,15 @@ def _change(now: World, action: Change) -> Answer:
     roles = ("owner",) if action.default else ("owner", "admin")
     if (refused := _refused(account, action.who, *roles)) is not None:
         return refused
-    changed = (action.name is not None and action.name != account.name) or (action.default and not account.is_default)
-    if action.name is not None:
-        account.name = action.name
-    if action.default:
+    changed: dict[str, object] = {}
+    if action.name is not None and action.name != account.name:
+        account.name = changed["name"] = action.name
+    if action.default and not account.is_default:
         for each in now.accounts.values():
-            if each.owner == account.owner:
-                each.is_default = each is account
+            if each.owner == account.owner and each.is_default:
+                each.is_default = False
+                each.note("account.changed", action.who, is_default=False)
+        account.is_default = changed["is_default"] = True
     if changed:
-        account.audit.append(("account.changed", action.who))
+        account.note("account.changed", action.who, **changed)
     return Answer(200, account.shown(action.who))

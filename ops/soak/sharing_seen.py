@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
-from .sharing_model import Accept, Action, Answer, Decline, Expire, Invitation, Invite, World, apply
+from .sharing_model import Accept, Action, Answer, Decline, Expire, Invitation, Invite, Noted, World, apply
 
 AUDIT_PAGE: Final = 100
 """Entries of an audit that are compared: as many as one answer holds."""
@@ -25,7 +25,7 @@ class Looked:
     one: tuple[str, bool, str] | int
     invitations: Mapping[str, tuple[str, str]] | int
     shares: Mapping[str, str] | int
-    audit: Sequence[tuple[str, str]] | int
+    audit: Sequence[Noted] | int
     """The last AUDIT_PAGE entries, the last first."""
 
 

@@ -149,7 +149,7 @@ def changing(cast: Cast) -> None:
 
 _WAITING = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    " AND strpos(query, 'FOR UPDATE OF a') > 0"
+    " AND strpos(query, 'FOR NO KEY UPDATE OF a') > 0"
 )
 
 
@@ -160,6 +160,8 @@ def synchronising(cast: Cast) -> None:
         cast.owner.get(path)
     cast.owner.post("/mail/sync", json={})
     cast.owner.put("/mail/campaign-registry/c1", json={"account_id": cast.account_id, "status": "active"})
+    cast.owner.put("/mail/campaign-registry/c2", json={"account_id": cast.account_id, "status": "paused"})
+    cast.owner.get("/mail/campaign-registry")
     cast.owner.delete(cast.item)
     _fill(cast, "campaigns", MOST_CAMPAIGNS)
     cast.owner.put("/mail/campaign-registry/one-too-many", json={"account_id": cast.account_id, "status": "active"})

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import trio
 
+from daemon.account.campaigns_store import Registered
 from daemon.account.listing import Form
 from daemon.account.views import (
     AccountView,
@@ -108,10 +109,11 @@ class MemoryService:
             fault = Fault(FaultKind.AUTH_FAILED, "The server refused the credentials.", disposition=Disposition.PARK)
             raise VerificationFailed(Service.IMAP, fault)
         view = AccountView(
-            id=uuid.uuid4(), email=request.email, name=request.name, imap=request.imap, smtp=request.smtp,
-            sync_status="pending", is_default=not self._own(user), created_at=SYNCED_AT, access="owner",
+            id=uuid.uuid4(), email=request.email, name=request.name or request.email,
+            imap=request.imap, smtp=request.smtp, sync_status="pending",
+            is_default=not self._own(user), created_at=SYNCED_AT, access="owner",
             desired="running", state="starting", state_reason=None, state_code=None, last_synced_at=None,
-            last_contact_at=SYNCED_AT, retry_at=None,
+            last_contact_at=SYNCED_AT, retry_at=None, username=request.username,
         )
         self.accounts[view.id] = user.id, view
         return view
@@ -180,6 +182,10 @@ class MemoryCampaigns:
         await self.service.work()
         self.service.find(caller.user, account_id)
 
+    async def list(self, caller):
+        await self.service.work()
+        return [Registered("spring 2026", view.id, "active", SYNCED_AT) for view in self.service.own(caller.user.id)]
+
 
 @dataclass
 class MemorySharing:
@@ -218,7 +224,7 @@ class MemorySharing:
 
     async def received(self, caller):
         await self.service.work()
-        return [Received(self.invitation.id, "you@example.com", "You", "member", SYNCED_AT)]
+        return [Received(self.invitation.id, "you@example.com", "You", "member", SYNCED_AT, SYNCED_AT)]
 
     async def accept(self, caller, invitation_id):
         await self.service.work()

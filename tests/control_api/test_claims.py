@@ -35,7 +35,8 @@ def test_a_good_session():
     ({"role": "anon"}, "role"), ({"role": "service_role"}, "role"), ({"role": ...}, "role"),
     ({"role": ["authenticated"]}, "role"),
     ({"sub": ""}, "subject"), ({"sub": ...}, "subject"), ({"sub": 7}, "subject"), ({"sub": "x" * 256}, "subject"),
-    ({"sub": "a\0b"}, "subject"), ({"sub": "a\ud800"}, "subject"), ({"sub": "a\nb"}, "subject"), ({"sub": "/a"}, "subject"),
+    ({"sub": "a\0b"}, "subject"), ({"sub": "a\ud800"}, "subject"), ({"sub": "a\nb"}, "subject"),
+    ({"sub": "/a"}, "subject"),
 ])
 def test_refused(claims, reason):
     with pytest.raises(TokenRefused) as caught:

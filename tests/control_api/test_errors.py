@@ -1,6 +1,7 @@
 """The error table: total, in the envelope, and without a word too many."""
 
 import math
+from dataclasses import fields
 
 import pytest
 import trio
@@ -11,8 +12,11 @@ from control_api.claims import TokenRefused
 from control_api.errors import InvalidBody, refusal_for
 from control_api.jwks import KeysUnavailable
 from daemon.account import views
-from daemon.account.views import AlreadyConnected, QuotaReached, Service, VerificationFailed
+from daemon.account.caller_rates import CallerRates
+from daemon.account.views import AlreadyConnected, CampaignsActive, QuotaReached, Service, VerificationFailed
 from daemon.errors import Fault, FaultKind
+from daemon.identity.rates import Allowance, Rate, RateExceeded
+from daemon.settings import RateSettings
 from daemon.sharing.rules import AccountNotFound
 
 STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503}
@@ -52,6 +56,38 @@ def test_every_bare_fault_says_when_to_come_back(kind):
 def test_the_pause_stays_within_reason(seconds):
     refusal = refusal_for(Fault(FaultKind.THROTTLED, "Slowly.", retry_after=seconds))
     assert 1 <= int(refusal.headers["Retry-After"]) <= 3600
+
+
+@pytest.mark.parametrize(("rate", "sentence"), [
+    ("connect.user", "You have tried to connect too often; try again in {}."),
+    ("connect.host", "Too many have tried to connect at this host; try again in {}."),
+    ("connect.own_mailbox", "You have tried this mailbox too often; try again in {}."),
+    ("connect.mailbox", "This mailbox has been tried too often; try again in {}."),
+    ("change.user", "You have changed too much in a short time; try again in {}."),
+    ("invite.user", "You have sent too many invitations; try again in {}."),
+    ("another", "That was done too often; try again in {}."),
+])
+@pytest.mark.parametrize(("seconds", "told", "lasting"), [
+    (0.2, 1, "1 second"), (1.01, 2, "2 seconds"), (60.0, 60, "60 seconds"), (60.2, 61, "2 minutes"),
+    (3600.0, 3600, "60 minutes"), (3600.5, 3601, "2 hours"), (86399.5, 86400, "24 hours"),
+])
+def test_a_rate_says_what_was_too_often_and_for_how_long(rate, sentence, seconds, told, lasting):
+    """As it is: a pause of ours that was cut to an hour would send callers back for the same answer."""
+    allowance = Allowance(Rate(rate, 50, 86400.0), 0, 1_800_000_000, seconds)
+    refusal = check(refusal_for(RateExceeded(allowance)))
+    assert refusal.sentence == sentence.format(lasting)
+    assert (refusal.headers["Retry-After"], refusal.envelope()["retryAfter"]) == (str(told), told)
+    assert refusal.headers["X-RateLimit-Remaining"] == "0"
+
+
+def test_every_rate_has_words_of_its_own():
+    rates = CallerRates.of(**RateSettings().model_dump())
+    assert {getattr(rates, each.name).name for each in fields(rates)} == set(table._OFTEN)
+
+
+def test_what_conflicts_says_with_what():
+    assert refusal_for(AlreadyConnected()).sentence == "This email address or mailbox is already connected."
+    assert "campaigns of yours are active: complete them first" in refusal_for(CampaignsActive()).sentence
 
 
 def test_every_named_exception_of_the_daemon_and_of_ours_is_in_the_table():

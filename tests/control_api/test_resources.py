@@ -45,6 +45,8 @@ async def test_connect_list_look_disconnect(call, service):
                                   "complete": False, "method": "qresync"}]
     assert (detail["last_synced_at"], detail["last_contact_at"]) == (None, "2026-01-15T10:00:00Z")
     assert (detail["desired_state"], detail["state"], detail["retry_at"]) == ("running", "starting", None)
+    assert (detail["imap_security"], detail["smtp_security"]) == ("tls", "starttls")
+    assert detail["username"] == MAILBOX["username"]
     answer = await call("DELETE", f"/mail/accounts/{account['id']}")
     assert await answer.get_json() == {"success": True}
     assert (await (await call("GET", "/mail/accounts")).get_json())["accounts"] == []

@@ -6,6 +6,7 @@ import pytest
 
 from daemon.account.changing import ChangedMeanwhile, Unset
 from daemon.account.views import AlreadyConnected
+from daemon.errors import Disposition, Fault, FaultKind
 from daemon.identity.rates import Allowance, Rate, RateExceeded
 from daemon.sharing.rules import CannotInvite, Conflict, NotAllowed
 from tests.control_api.memory_service import MemorySharing
@@ -50,7 +51,7 @@ async def test_what_one_has_received(call):
     listed = await (await call("GET", "/mail/invitations/pending")).get_json()
     assert listed == {"success": True, "invitations": [{
         "id": INVITATION, "account_email": "you@example.com", "inviter_name": "You", "role": "member",
-        "created_at": "2026-01-15T10:00:00Z",
+        "created_at": "2026-01-15T10:00:00Z", "expires_at": "2026-01-15T10:00:00Z",
     }]}  # fmt: skip
     accepted = await (await call("POST", "/mail/invitations/accept", json=ANSWER)).get_json()
     assert accepted == {"success": True, "account_id": str(uuid.UUID(int=1))}
@@ -120,7 +121,7 @@ async def test_a_change(call, service, item):
 
 @pytest.mark.parametrize("body", [
     {"is_default": False}, {"paused": "yes"}, {"daily_limit": -1}, {"daily_limit": 1.5}, {"imap_host": "other.test"},
-    {"username": "x"}, {"smtp_security": "tls"}, {"password": ""}, {"name": "a\nb"}, [],
+    {"username": "x"}, {"smtp_security": "tls"}, {"password": ""}, {"name": "a\nb"}, {"Name": "x"}, [],
 ])  # fmt: skip
 async def test_bad_changes(call, item, body):
     answer = await call("PATCH", item, json=body)
@@ -144,4 +145,49 @@ async def test_a_campaign(call, service, item):
     assert await status_and_code(answer) == (404, "not_found")
     answer = await call("PUT", path, json={"account_id": account_id, "status": "gone"})
     assert await status_and_code(answer) == (400, "validation_failed")
+    assert (await answer.get_json())["details"]["fieldErrors"] == {
+        "status": ["This must be 'active', 'paused' or 'completed'."]
+    }
     assert (await call("PUT", "/mail/campaign-registry/" + "x" * 256, json={})).status_code == 404
+
+
+async def test_ones_own_campaigns(call, service, item, make_session):
+    listed = await (await call("GET", "/mail/campaign-registry")).get_json()
+    assert listed == {"success": True, "campaigns": [{
+        "id": "spring 2026", "account_id": item.rpartition("/")[2], "status": "active",
+        "updated_at": "2026-01-15T10:00:00Z",
+    }]}  # fmt: skip
+    strange = await call("GET", "/mail/campaign-registry", token=make_session(sub="user-2"))
+    assert await strange.get_json() == {"success": True, "campaigns": []}
+    assert await status_and_code(await call("GET", "/mail/campaign-registry", token=None)) == (401, "not_authenticated")
+    service.failure = Fault(FaultKind.DATABASE_AWAY, "The database is away.", disposition=Disposition.RETRY)
+    assert await status_and_code(await call("GET", "/mail/campaign-registry")) == (503, "not_ready")
+
+
+async def test_what_is_misspelt_is_refused_and_changes_nothing(call, service, item):
+    """In operations that are ours: a client of the product's sends more than it should to others, and is served."""
+    campaign = {"account_id": item.rpartition("/")[2], "status": "active"}
+    for method, path, body, known in (
+        ("PATCH", item, {"name": "Work", "daily-limit": 7, "hunter2": 1}, ("name", "is_default", "daily_limit")),
+        ("PUT", "/mail/campaign-registry/c1", campaign | {"hunter2": 1}, ("account_id", "status")),
+    ):
+        asked = len(service.requests)
+        answer = await call(method, path, json=body)
+        text, details = await answer.get_data(as_text=True), (await answer.get_json())["details"]
+        assert await status_and_code(answer) == (400, "validation_failed")
+        assert details["fieldErrors"] == {}
+        (sentence,) = details["formErrors"]
+        assert sentence.startswith(f"There are unknown fields; known are {', '.join(known)}")
+        assert "hunter2" not in text
+        assert len(service.requests) == asked
+    lenient = await call("POST", f"{item}/invitations", json={"email": "ann@example.com", "note": "Hello"})
+    assert lenient.status_code == 200
+
+
+async def test_a_default_is_not_taken_away(call, item):
+    answer = await call("PATCH", item, json={"is_default": False})
+    assert (await answer.get_json())["details"]["fieldErrors"] == {
+        "is_default": ["Make another account the default one: it moves there."]
+    }
+    answer = await call("PATCH", item, json={"is_default": "true"})
+    assert (await answer.get_json())["details"]["fieldErrors"] == {"is_default": ["This must be true or false."]}

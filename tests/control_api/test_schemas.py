@@ -32,8 +32,8 @@ def test_a_mailbox():
 
 
 @pytest.mark.parametrize("name", [..., None, "", "   "])
-def test_the_name_defaults_to_the_email(name):
-    assert connect(name=name).name == "you@example.com"
+def test_a_name_of_nothing_is_none(name):
+    assert connect(name=name).name is None
 
 
 @pytest.mark.parametrize(("port", "security", "expected"), [

@@ -71,6 +71,20 @@ def test_the_default_goes_to_the_oldest_and_does_not_come_back() -> None:
     assert now.accounts["three"].is_default
 
 
+def test_a_default_that_moves_is_noted_at_both() -> None:
+    now = made(Change("ann", "two", "Mine", default=True), Change("ann", "two", "Mine", default=True))
+    connected = ("account.connected", "ann", {"revived": False})
+    assert now.accounts["one"].audit == [connected, ("account.changed", "ann", {"is_default": False})]
+    assert now.accounts["two"].audit == [connected, ("account.changed", "ann", {"name": "Mine", "is_default": True})]
+    apply(now, Disconnect("ann", "two"))
+    assert now.accounts["one"].audit[-1] == ("account.changed", "ann", {"is_default": True})
+    assert now.accounts["two"].audit[-1] == ("account.disconnected", "ann", {"shares": 0, "invitations": 0})
+    apply(now, Connect("ann", "two"))
+    assert now.accounts["two"].audit[-1] == ("account.connected", "ann", {"revived": True})
+    assert now.accounts["two"].shown("ann") == ("owner", False, "Mine")
+    assert len(now.accounts["three"].audit) == 1
+
+
 def test_what_each_may_see() -> None:
     now = made(*INVITED, ACCEPT, Invite("ann", "one", "bob", "admin"))
     member, stranger, owner = (seen(now, who, OWNERS).accounts["one"] for who in ("cid", "eve", "ann"))
@@ -83,7 +97,7 @@ def test_what_each_may_see() -> None:
     gone = seen(now, "ann", OWNERS).accounts["one"]
     assert (gone.one, gone.shares) == (404, 404)
     assert not isinstance(gone.audit, int)
-    assert gone.audit[0] == ("account.disconnected", "ann")
+    assert gone.audit[0] == ("account.disconnected", "ann", {"shares": 1, "invitations": 1})
 
 
 @pytest.mark.parametrize(("done", "action", "answer"), [
