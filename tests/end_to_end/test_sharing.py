@@ -1,9 +1,19 @@
 """Sharing and changing an account from outside, with real mail servers behind it."""
 
+from typing import Any
+from uuid import uuid4
+
+import httpx
 import pytest
 
 from ops.testservers.mail import message
 from tests.fix_daemon import DaemonProcess, MailServers, connect, eventually
+
+
+def last_noted(http: httpx.Client, account_id: str) -> tuple[str, dict[str, Any]]:
+    """What was done last, and what the audit tells of it."""
+    (entry, *_) = http.get(f"/mail/accounts/{account_id}/audit").json()["entries"]
+    return entry["action"], entry["detail"]
 
 
 def test_shared_seen_and_taken_back(shared_daemon: DaemonProcess, mail: MailServers, new_user: str) -> None:
@@ -78,7 +88,8 @@ def test_credentials_are_verified_before_they_replace_the_old_ones(
             == [("by another port",)]
         )
         (entry, *_) = http.get(f"{item}/audit").json()["entries"]
-        assert entry["detail"]["password"] == "changed"
+        imap = f"localhost:{mail.imap.imap_port} starttls"
+        assert entry["detail"] == {"password": "changed", "imap": imap}  # what is as it was is not told
         assert body["password"] not in str(entry)
 
 
@@ -88,6 +99,53 @@ def test_the_default_moves(shared_daemon: DaemonProcess, mail: MailServers, new_
         assert http.patch(f"/mail/accounts/{second}", json={"is_default": True}).status_code == 200
         listed = {each["id"]: each["is_default"] for each in http.get("/mail/accounts").json()["accounts"]}
         assert listed == {first: False, second: True}
+        assert last_noted(http, second) == ("account.changed", {"is_default": True})
+        assert last_noted(http, first) == ("account.changed", {"is_default": False})
+        assert http.delete(f"/mail/accounts/{second}").status_code == 200
+        assert last_noted(http, first) == ("account.changed", {"is_default": True})
+
+
+def test_what_goes_with_an_account_and_comes_back_with_it(
+    shared_daemon: DaemonProcess, mail: MailServers, new_user: str
+) -> None:
+    """Its name comes back, no share; the audit of what went stays its owner's to read."""
+    guest, email = f"guest|{new_user}", f"guest-{new_user}"
+    with shared_daemon.client(new_user) as owner, shared_daemon.client(guest, email=email) as http:
+        account_id = connect(owner, mail.mailbox(new_user, name="Books"))
+        item = f"/mail/accounts/{account_id}"
+        for address in (email, f"nobody-{new_user}"):
+            assert owner.post(f"{item}/invitations", json={"email": address}).status_code == 200
+        (received,) = http.get("/mail/invitations/pending").json()["invitations"]
+        (one, _) = owner.get(f"{item}/invitations").json()["invitations"]
+        assert received["expires_at"] == one["expires_at"]
+        assert http.post("/mail/invitations/accept", json={"invitation_id": received["id"]}).status_code == 200
+        assert owner.delete(item).status_code == 200
+        assert last_noted(owner, account_id) == ("account.disconnected", {"shares": 1, "invitations": 1})
+        assert connect(owner, mail.mailbox(new_user)) == account_id
+        assert owner.get(item).json()["account"]["name"] == "Books"
+        assert http.get(item).status_code == 404
+        assert owner.get(f"{item}/invitations").json()["invitations"] == []
+        assert owner.delete(item).status_code == 200
+        assert connect(owner, mail.mailbox(new_user, name="Letters")) == account_id
+        assert owner.get(item).json()["account"]["name"] == "Letters"
+
+
+def test_an_owner_whose_address_is_invited_has_no_use_for_it(
+    shared_daemon: DaemonProcess, mail: MailServers, new_user: str
+) -> None:
+    """Their address became that one later; it stays an invitation for whoever has the address and not the account."""
+    later = f"later-{new_user}"
+    with shared_daemon.client(new_user) as owner:
+        account_id = connect(owner, mail.mailbox(new_user))
+        item = f"/mail/accounts/{account_id}"
+        made = owner.post(f"{item}/invitations", json={"email": later, "role": "admin"}).json()["invitation"]
+    with shared_daemon.client(new_user, email=later) as owner, shared_daemon.client(f"x|{later}", email=later) as http:
+        assert owner.get("/mail/invitations/pending").json()["invitations"] == []
+        for answer in ("accept", "decline"):
+            refused = owner.post(f"/mail/invitations/{answer}", json={"invitation_id": made["id"]})
+            assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+        assert owner.get(item).json()["account"]["access"] == "owner"
+        assert [each["id"] for each in http.get("/mail/invitations/pending").json()["invitations"]] == [made["id"]]
 
 
 @pytest.mark.parametrize("status", ["active", "completed"])
@@ -98,5 +156,25 @@ def test_the_registry_of_campaigns(
         account_id = connect(http, mail.mailbox(new_user))
         told = http.put("/mail/campaign-registry/c1", json={"account_id": account_id, "status": status})
         assert told.json() == {"success": True}
+        listed = http.get("/mail/campaign-registry").json()["campaigns"]
+        shown = [(each["id"], each["account_id"], each["status"]) for each in listed]
+        assert shown == [("c1", account_id, "active")] * (status == "active")
         expected = 403 if status == "active" else 200
         assert http.delete(f"/mail/accounts/{account_id}").status_code == expected
+
+
+def test_a_campaign_is_completed_by_its_id_alone(
+    shared_daemon: DaemonProcess, mail: MailServers, new_user: str
+) -> None:
+    """Whoever completes it may have forgotten of which account it was; another account that is named stays as it is."""
+    with shared_daemon.client(new_user) as http:
+        account_id = connect(http, mail.mailbox(new_user))
+        body = {"account_id": account_id, "status": "active"}
+        assert http.put("/mail/campaign-registry/c1", json=body).status_code == 200
+        nobodys = {"account_id": str(uuid4()), "status": "completed"}
+        assert http.put("/mail/campaign-registry/c1", json=nobodys).json() == {"success": True}
+        assert http.get("/mail/campaign-registry").json() == {"success": True, "campaigns": []}
+        noted = last_noted(http, account_id)
+        assert noted == ("campaign.registered", {"campaign_id": "c1", "status": "completed"})
+        assert http.put("/mail/campaign-registry/c2", json=nobodys).status_code == 404
+        assert http.delete(f"/mail/accounts/{account_id}").status_code == 200
