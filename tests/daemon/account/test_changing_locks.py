@@ -15,7 +15,7 @@ import trio
 from daemon.account import service as service_module
 from daemon.account.changing import ChangeRequest
 from daemon.account.service import AccountService
-from daemon.sharing.rules import AccountNotFound, InvitationNotFound
+from daemon.sharing.rules import AccountNotFound, InvitationNotFound, NotAllowed
 from daemon.storage.database import Database
 from tests.daemon.account.running import until
 from tests.daemon.account.test_changing import EVE, account, credentials, servers, service_on
@@ -81,6 +81,16 @@ async def test_who_lost_their_share_while_they_waited_has_no_part(db: Database, 
     assert await one(db, "SELECT count(*) FROM commands WHERE kind = 'sync'") == 0
     assert await one(db, "SELECT count(*) FROM campaigns") == 0
     assert await one(db, "SELECT count(*) FROM audit") == before
+
+
+@pytest.mark.parametrize("asked", ["name", "sync"])
+async def test_who_lost_their_role_while_they_waited_may_not(db: Database, account: UUID, asked: str) -> None:
+    before = await one(db, "SELECT count(*) FROM audit")
+    async with meanwhile(db, account, "UPDATE account_access SET role = 'member' WHERE user_id = 'bob'") as start:
+        start(refused, partial(ASKED[asked], service_on(db), account), NotAllowed)
+    assert await one(db, "SELECT name FROM accounts") == "box@example.test"
+    assert await one(db, "SELECT count(*) FROM commands WHERE kind = 'sync'") == 0
+    assert await one(db, "SELECT count(*) FROM audit") == before, "nothing is told to be done that was not"
 
 
 async def test_who_lost_their_invitation_while_they_waited_has_none(db: Database, account: UUID) -> None:
