@@ -142,8 +142,10 @@ class Trouble:
     """A sentence for the owner."""
     retry_in: float | None
     """Seconds until the next attempt, or None."""
-    refused_version: int | None = None
-    """The version of the credentials that were refused for good, or None: nobody logs in with those again."""
+    credentials_version: int | None
+    """Of the credentials of the attempt that ended in it, or None of what no attempt was needed for."""
+    refused: bool = False
+    """Whether those were refused for good: nobody logs in with them again."""
 
 
 LONGEST_REASON: Final = 500
@@ -157,19 +159,26 @@ _NEWLY_PARKED = (
 lost, or by the start before this one: nothing happened since (new credentials are stored with the state `new`)."""
 
 _TROUBLE = _Writing(
-    {"state": "text", "code": "text", "reason": "text", "retry": "float8", "refused": "int"},
+    {"state": "text", "code": "text", "reason": "text", "retry": "float8", "version": "int", "refused": "int"},
     "state = g.state, state_code = g.code, state_reason = g.reason,"
     " state_since = CASE WHEN a.state = g.state THEN a.state_since ELSE now() END,"
     " retry_at = now() + make_interval(secs => g.retry), trouble_since = coalesce(a.trouble_since, now()),"
     " refused_version = g.refused",
     news=f"CASE WHEN {_NEWLY_PARKED} THEN b.email END",
+    where="b.credentials_version = coalesce(g.version, b.credentials_version)",
 )
 
 
-async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = Locked.WAIT) -> list[LeftOut | None]:
-    """Enter states of trouble; that an account is parked is an event, unless its row says so already."""
+async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = Locked.WAIT) -> list[bool | LeftOut]:
+    """Enter states of trouble; of each whether it was: an account that has got other credentials meanwhile begins anew.
+
+    That an account is parked is an event, unless its row says so already.
+    """
     rows = [
-        (t.account_id, t.state.value, t.code, t.reason[:LONGEST_REASON], t.retry_in, t.refused_version)
+        (
+            *(t.account_id, t.state.value, t.code, t.reason[:LONGEST_REASON], t.retry_in),
+            *(t.credentials_version, t.credentials_version if t.refused else None),
+        )
         for t in troubles
     ]
     written = await _TROUBLE.run(conn, rows, locked)
@@ -179,7 +188,7 @@ async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = 
         if (email := written.get(account_id)) is not None
     ]
     await events.append_each(conn, events.EventType.ACCOUNT_ERROR, parked)
-    return [_outcome(trouble.account_id, written, locked) for trouble in troubles]
+    return [t.account_id in written or (Left.OUT if locked is Locked.SKIP else False) for t in troubles]
 
 
 @dataclass(frozen=True, slots=True)

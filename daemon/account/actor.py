@@ -213,10 +213,16 @@ class AccountActor:
         else:
             event = Event.FAULT if fault is not None else Event.BUG
         refused = fault is not None and fault.kind in (FaultKind.AUTH_FAILED, FaultKind.PASSWORD_UNSUPPORTED)
-        version = ended.credentials_version if refused and event is Event.GIVEN_UP else None
+        refused = refused and event is Event.GIVEN_UP
         state = next_state(self.state, event)
-        trouble = Trouble(self.account_id, state, code, reason, ended.retry_in, version)
-        await self._store.write(accounts_store.set_trouble, trouble)
+        trouble = Trouble(
+            self.account_id, state, code, reason, ended.retry_in, ended.credentials_version, refused=refused
+        )
+        if not await self._store.write(accounts_store.set_trouble, trouble):
+            # Its owner has mended it meanwhile, or stopped it: the fleet says so, and that is carried out then.
+            log.info("account.ended_late", code=code, reason=reason)
+            self._tell_at = math.inf
+            return
         if ended.retry_in is None:
             log.warning("account.parked", code=code, reason=reason)
         else:

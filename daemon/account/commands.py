@@ -52,8 +52,8 @@ class SyncEnded:
     retry_in: float | None
     """Seconds until it is started again; None when it is not."""
 
-    credentials_version: int | None = None
-    """Of the credentials that it was made with."""
+    credentials_version: int | None
+    """Of the credentials that it was made with; None where it ended before it had any."""
 
 
 Command = SyncNow | RowChanged | Attempting | LoggedIn | CaughtUp | SyncEnded

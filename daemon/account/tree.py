@@ -325,9 +325,10 @@ class AccountTree:
         """Restart intensity is spent: stay down, and say so."""
         log.error("account.internal_error", account=str(self.account_id))
         reason = "An internal error keeps this account from being synchronised."
-        parked = Trouble(self.account_id, State.PARKED, INTERNAL_ERROR, reason, None)
+        version = self._actor.row.credentials_version if self._actor is not None else None
+        parked = Trouble(self.account_id, State.PARKED, INTERNAL_ERROR, reason, None, version)
         try:
-            await self._store.write(accounts_store.set_trouble, parked)
-            self.parked = True
+            # Not written, it has got new credentials or was stopped: the fleet starts another tree, if it is to run.
+            self.parked = await self._store.write(accounts_store.set_trouble, parked)
         except ClaimLost:
             log.info("account.claim_lost", account=str(self.account_id))

@@ -15,8 +15,8 @@ from tests.daemon.account.running import add_account, column, execute
 WRITINGS = [
     pytest.param(accounts_store.set_progress, lambda key, n: Step(key, State.SYNCING), None, id="progress"),
     pytest.param(
-        accounts_store.set_trouble, lambda key, n: Trouble(key, State.RETRYING, f"code{n}", f"Reason {n}.", n), None,
-        id="trouble",
+        accounts_store.set_trouble, lambda key, n: Trouble(key, State.RETRYING, f"code{n}", f"Reason {n}.", n, 1),
+        False, id="trouble",
     ),
     pytest.param(
         accounts_store.set_caught_up, lambda key, n: Proof(key, "u@a.test", n, n, 60.0, None, 1), False, id="proof"
@@ -50,8 +50,8 @@ async def test_who_is_written_and_what_is_told_of_others(db: Database, work: Any
 
 async def test_each_account_gets_values_of_its_own(db: Database) -> None:
     keys = [(await add_account(db, f"u{n}@a.test", 993, "pw")).account_id for n in range(3)]
-    troubles = [Trouble(key, State.RETRYING, f"code{n}", f"Reason {n}.", 10.0 * n, None) for n, key in enumerate(keys)]
-    troubles[0] = Trouble(keys[0], State.PARKED, "code0", "Reason 0.", None, 1)
+    troubles = [Trouble(key, State.RETRYING, f"code{n}", f"Reason {n}.", 10.0 * n, 1) for n, key in enumerate(keys)]
+    troubles[0] = Trouble(keys[0], State.PARKED, "code0", "Reason 0.", None, 1, refused=True)
     await db.run(lambda conn: accounts_store.set_trouble(conn, troubles))
     shown = "(state, state_code, state_reason, refused_version, extract(epoch FROM retry_at - state_since)::int)::text"
     assert [await column(db, key, shown) for key in keys] == [

@@ -8,11 +8,13 @@ import pytest
 import trio
 
 from daemon.account import access_store, accounts_store, changes_store
-from daemon.account.accounts_store import Proof
+from daemon.account.accounts_store import Proof, Trouble
 from daemon.account.actor import TELL_AFTER, AccountActor
-from daemon.account.commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged
+from daemon.account.commands import Attempting, CaughtUp, Command, LoggedIn, RowChanged, SyncEnded
 from daemon.account.proofs import Proofs
 from daemon.account.states import State
+from daemon.account.tree import AccountTree
+from daemon.errors import Fault, FaultKind
 from daemon.imap.folder_record import Store
 from daemon.network import Endpoint, Security
 from daemon.storage.connection import Conn
@@ -184,6 +186,65 @@ async def test_a_renewal_by_former_credentials_is_none(db: Database) -> None:
         actor.renew(600.0, 1)
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert await column(db, claim.account_id, "(state, proof_until)::text") == "(new,)"
+
+
+REFUSED = Fault(FaultKind.AUTH_FAILED, "The server refused the password.")
+AFTER = "(state, state_code, state_reason, refused_version, retry_at, trouble_since)::text"
+
+
+@pytest.mark.parametrize("retry_in", [None, 3.0], ids=["parked", "retrying"])
+@pytest.mark.parametrize("known", [False, True], ids=["before it knows", "after"])
+async def test_the_end_of_a_former_attempt_says_nothing_of_the_credentials_that_are_new(
+    db: Database, known: bool, retry_in: float | None
+) -> None:
+    claim = await watched(db)
+    async with an_actor(db, claim) as (tell, actor, control):
+        await set_credentials(db, claim.account_id, password="another")
+        tell(*[RowChanged()] * known, SyncEnded(REFUSED, retry_in, 1), *[RowChanged()] * (not known))
+        await until(lambda: _asked(control, 1))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert await column(db, claim.account_id, AFTER) == "(new,,,,,)"
+        assert actor.state is not State.PARKED, "what the owner asks for meanwhile is done"
+        assert await one(db, "SELECT count(*) FROM events WHERE type = 'account.error'") == 0
+        tell(Attempting(), SyncEnded(REFUSED, None, 2))
+        await in_state(db, claim.account_id, "parked")
+        assert await column(db, claim.account_id, "(state_code, refused_version)::text") == "(auth_failed,2)"
+        assert await one(db, "SELECT count(*) FROM events WHERE type = 'account.error'") == 1
+
+
+async def test_trouble_that_waits_for_the_change_says_nothing(db: Database) -> None:
+    claim = await watched(db)
+    trouble = Trouble(claim.account_id, State.PARKED, "auth_failed", "No.", None, 1, refused=True)
+    written: list[bool] = []
+
+    async def tell() -> None:
+        written.append(await Store(db, claim).write(accounts_store.set_trouble, trouble))
+
+    async with db.connection() as changing, trio.open_nursery() as nursery:
+        await changing.execute("BEGIN")
+        await changing.execute("UPDATE accounts SET credentials_version = 2, state = 'new'")
+        nursery.start_soon(tell)
+        await trio.sleep(0.2)
+        await changing.execute("COMMIT")
+    assert written == [False]
+    assert await column(db, claim.account_id, "(state, refused_version)::text") == "(new,)"
+    assert await one(db, "SELECT count(*) FROM events WHERE type = 'account.error'") == 0
+
+
+async def test_bugs_with_the_former_credentials_do_not_park_the_account(db: Database, authority: Authority) -> None:
+    claim = await watched(db)
+    tree = AccountTree(make_runtime(db, authority, 993), claim)
+    (row,) = await db.run(lambda conn: accounts_store.load(conn, [claim.account_id]))
+    assert row is not None
+    tree._actor = AccountActor(Store(db, claim), Proofs(db), row, control=tree, logged_in=lambda: None)
+    await set_credentials(db, claim.account_id, password="another")
+    await tree._park()
+    assert not tree.parked, "the fleet starts it anew"
+    assert await column(db, claim.account_id, "(state, state_code)::text") == "(new,)"
+    tree._actor = None  # its row could never be read
+    await tree._park()
+    assert tree.parked
+    assert await column(db, claim.account_id, "(state, state_code)::text") == "(parked,internal_error)"
 
 
 async def _asked(control: Control, count: int) -> bool:

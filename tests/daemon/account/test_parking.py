@@ -122,8 +122,8 @@ async def test_each_time_that_an_account_goes_down_is_told(db: Database) -> None
 async def test_nothing_is_told_of_trouble_that_passes_nor_of_an_account_that_its_owner_stopped(db: Database) -> None:
     passing, stopped = [await add_account(db, f"u{n}@a.test", 993, "pw") for n in range(2)]
     await execute(db, "UPDATE accounts SET desired = 'paused', state = 'stopped' WHERE id = %s", stopped.account_id)
-    retry = Trouble(passing.account_id, State.RETRYING, "connection_lost", "It was lost.", 3.0)
-    down = Trouble(stopped.account_id, State.PARKED, "auth_failed", "No.", None, 1)
+    retry = Trouble(passing.account_id, State.RETRYING, "connection_lost", "It was lost.", 3.0, 1)
+    down = Trouble(stopped.account_id, State.PARKED, "auth_failed", "No.", None, 1, refused=True)
     await db.together.write(accounts_store.set_trouble, retry, passing)
     await db.together.write(accounts_store.set_trouble, down, stopped)
     assert await one(db, TOLD) == 0

@@ -146,7 +146,7 @@ async def test_a_full_mailbox_loses_no_request(db: Database) -> None:
 async def test_a_full_mailbox_loses_no_end_of_an_attempt(db: Database) -> None:
     async with crowded_actor(db, RowChanged()) as (actor, control, nursery):
         actor.tell(CaughtUp(0, 1.0, None, 1))
-        actor.tell(SyncEnded(Fault(FaultKind.LOST, "The connection was lost."), None))
+        actor.tell(SyncEnded(Fault(FaultKind.LOST, "The connection was lost."), None, 1))
         nursery.start_soon(actor.run)
         await until(lambda: seen(control.asked, 1))
         assert control.asked == ["restart"], "it begins anew, and that tells how it is"

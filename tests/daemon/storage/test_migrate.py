@@ -202,8 +202,8 @@ async def test_the_third_is_applied_beside_a_running_fleet(empty_dsn: str, tmp_p
             done.set()
     assert applied[0] == 3
     with psycopg.connect(empty_dsn) as conn:
-        defaults = conn.execute("SELECT array_agg(owner_id ORDER BY owner_id) FROM accounts WHERE is_default").fetchone()
-    assert defaults == (["user1", "user2", "user3", "user4"],)
+        defaults = conn.execute("SELECT owner_id FROM accounts WHERE is_default ORDER BY 1").fetchall()
+    assert defaults == [("user1",), ("user2",), ("user3",), ("user4",)]
 
 
 async def test_an_account_that_changes_hands_leaves_both_owners_a_default(database_dsn: str) -> None:
@@ -213,8 +213,8 @@ async def test_an_account_that_changes_hands_leaves_both_owners_a_default(databa
         conn.execute(
             "INSERT INTO accounts (id, owner_id, email, email_normal, name, imap_host, imap_port, imap_security,"
             " smtp_host, smtp_port, smtp_security, username, data_key, password_sealed, is_default)"
-            " SELECT gen_random_uuid(), 'a', n || '@test', n || '@test', '', 'imap.test', 993, 'tls', 'smtp.test', 465, 'tls',"
-            " n::text, 'x', 'x', n = 1 FROM generate_series(1, 2) n"
+            " SELECT gen_random_uuid(), 'a', n || '@test', n || '@test', '', 'imap.test', 993, 'tls', 'smtp.test', 465,"
+            " 'tls', n::text, 'x', 'x', n = 1 FROM generate_series(1, 2) n"
         )
         with pytest.raises(psycopg.errors.CheckViolation, match="has a default"):
             conn.execute("UPDATE accounts SET owner_id = 'b' WHERE is_default")  # the other is left
