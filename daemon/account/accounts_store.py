@@ -191,6 +191,16 @@ async def set_trouble(conn: Conn, troubles: Sequence[Trouble], locked: Locked = 
     return [t.account_id in written or (Left.OUT if locked is Locked.SKIP else False) for t in troubles]
 
 
+async def clock(conn: Conn, asked: Sequence[None]) -> list[datetime]:
+    """What time it is, by the one clock by which requests are dated: a node's own would have to be compared with it.
+
+    By the statement, not by its transaction: what was committed before it was asked for is before it.
+    """
+    row = await (await conn.execute("SELECT clock_timestamp()")).fetchone()
+    assert row is not None, "a SELECT without FROM has one row"
+    return [row[0]] * len(asked)
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """An account is up to date now."""
@@ -203,20 +213,20 @@ class Proof:
     """Arrived since it was first up to date, these included: told as it is, for what is added twice counts twice."""
     fresh: float
     """Seconds for which the server's last word counts as proof of life."""
-    began: float | None
-    """When the run began which this ends, Trio's time, where one was requested: it serves what was asked before it
+    began: datetime | None
+    """When the run began which this ends, by `clock`, where one was requested: it serves what was asked before it
     began, and nothing later."""
     credentials_version: int
     """Of the credentials by which it is: others may lead to another mailbox, of which this says nothing."""
 
 
 _CAUGHT_UP = _Writing(
-    {"fresh": "float8", "new": "int", "total": "bigint", "served": "float8", "version": "int"},
+    {"fresh": "float8", "new": "int", "total": "bigint", "served": "timestamptz", "version": "int"},
     "state = 'watching', state_code = NULL, state_reason = NULL, retry_at = NULL,"
     " state_since = CASE WHEN a.state = 'watching' THEN a.state_since ELSE now() END, trouble_since = NULL,"
     " first_synced_at = coalesce(a.first_synced_at, now()), last_synced_at = now(), last_contact_at = now(),"
     " refused_version = NULL, proof_until = now() + make_interval(secs => g.fresh), new_messages = g.total,"
-    " sync_served_at = coalesce(now() - make_interval(secs => g.served), a.sync_served_at),"
+    " sync_served_at = coalesce(g.served, a.sync_served_at),"
     " sync_new_messages = CASE WHEN g.served IS NULL THEN a.sync_new_messages ELSE g.new END",
     news="b.first_synced_at IS NULL",
     where="b.credentials_version = g.version",
@@ -228,15 +238,7 @@ async def set_caught_up(conn: Conn, proofs: Sequence[Proof], locked: Locked = Lo
 
     Of one that has got other credentials meanwhile nothing is written.
     """
-    # The same moment as the transaction's now() or a little later, so that too little is served rather than too much.
-    now = conn.begun_at
-    rows = [
-        (
-            *(p.account_id, p.fresh, p.new_messages, p.total),
-            *(None if p.began is None else now - p.began, p.credentials_version),
-        )
-        for p in proofs
-    ]
+    rows = [(p.account_id, p.fresh, p.new_messages, p.total, p.began, p.credentials_version) for p in proofs]
     first = await _CAUGHT_UP.run(conn, rows, locked)
     synced = [(proof.account_id, {"email": proof.email}) for proof in proofs if first.get(proof.account_id)]
     await events.append_each(conn, events.EventType.ACCOUNT_SYNCED, synced)

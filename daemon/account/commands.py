@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from daemon.errors import Fault
 
@@ -35,8 +36,8 @@ class CaughtUp:
     proof: float
     """Seconds for which the server's last word counts as proof of life."""
 
-    began: float | None
-    """When the run began that was asked for by `SyncNow`, Trio's time; None for one that nobody asked for."""
+    began: datetime | None
+    """When the run began that `SyncNow` asked for, by the database's clock; None for one that nobody asked for."""
 
     credentials_version: int
     """Of the credentials that it was made with."""

@@ -16,6 +16,7 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -32,6 +33,7 @@ from daemon.network import Dialer, Endpoint, Lookout
 from daemon.telemetry import metrics
 from daemon.vault.secret import Secret
 
+from . import accounts_store
 from .behind import BehindStore
 from .commands import Attempting, CaughtUp, Command, LoggedIn
 from .pacing import Pacing
@@ -186,8 +188,10 @@ class SyncChild:
         jitter, ready = FIRST_JITTER, False
         while True:
             requested, self._requested = self._requested, False
-            began = trio.current_time()
+            began = None
             try:
+                if requested:
+                    began = await self._store.read(accounts_store.clock, None)
                 with metrics.sync_seconds.time():
                     tally = await sync.run()
             except BaseException:
@@ -195,10 +199,9 @@ class SyncChild:
                 raise
             period = self._config.idle_renewal if session.can_idle else self._config.poll
             if ready:
-                self._proved(tally.new, period + PROOF_MARGIN, began if requested else None)
+                self._proved(tally.new, period + PROOF_MARGIN, began)
             else:  # always told: the actor may have the end of the last session still before it
-                asked = began if requested else None
-                self._tell(CaughtUp(tally.new, period + PROOF_MARGIN, asked, self._version))
+                self._tell(CaughtUp(tally.new, period + PROOF_MARGIN, began, self._version))
                 ready, self._failed, self._synced, gate = True, False, mailbox.number, nullcontext()
                 await self._probation.aclose()
                 task_status.started()
@@ -242,7 +245,7 @@ class SyncChild:
         """News are stored: a proof that lasts as long as the one of the renewal that is due next."""
         self._proved(tally.new, max(0.0, due_at - trio.current_time()) + PROOF_MARGIN, None)
 
-    def _proved(self, new: int, seconds: float, began: float | None) -> None:
+    def _proved(self, new: int, seconds: float, began: datetime | None) -> None:
         """The folder equals the server's; where that tells the actor nothing, it has no step of it."""
         if new or began is not None:
             self._tell(CaughtUp(new, seconds, began, self._version))

@@ -101,7 +101,7 @@ async def test_a_run_begun_after_the_request_serves_it_in_a_busy_group(db: Datab
         return [None] * len(values)
 
     await execute(db, "UPDATE accounts SET sync_requested_at = clock_timestamp() WHERE id = %s", claim.account_id)
-    proof = Proof(claim.account_id, "u0@a.test", 0, 0, 60.0, trio.current_time(), 1)
+    proof = Proof(claim.account_id, "u0@a.test", 0, 0, 60.0, await db.together.read(accounts_store.clock, None), 1)
     later = await one(db, "SELECT clock_timestamp()")
     async with trio.open_nursery() as nursery:
         await step(db, other, State.SYNCING)  # the line is busy

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -39,6 +40,7 @@ from tests.fix_dovecot import MailUser
 from tests.stored import one, stored_messages
 
 SMTP = Endpoint("smtp.a.test", 465, Security.TLS)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WATCHED = "state = 'watching', first_synced_at = now(), proof_until = now() + interval '1 hour'"
 
 
@@ -153,10 +155,10 @@ async def test_a_request_that_the_former_session_served_is_served_again(db: Data
     async with an_actor(db, claim) as (tell, _, control):
         await set_credentials(db, claim.account_id, host="127.0.0.1")
         await execute(db, "UPDATE accounts SET sync_requested_at = clock_timestamp()")
-        tell(CaughtUp(0, 60.0, trio.current_time(), 1), RowChanged())  # before it knows
+        tell(CaughtUp(0, 60.0, NOW, 1), RowChanged())  # before it knows
         await until(lambda: _asked(control, 2))
         assert control.asked == ["restart", "request"]
-        tell(CaughtUp(0, 60.0, trio.current_time(), 1), CaughtUp(0, 60.0, None, 1))  # and after
+        tell(CaughtUp(0, 60.0, NOW, 1), CaughtUp(0, 60.0, None, 1))  # and after
         await until(lambda: _asked(control, 3))
         assert control.asked == ["restart", "request", "request"]
         await trio.testing.wait_all_tasks_blocked(0.05)

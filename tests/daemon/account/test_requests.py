@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from daemon.account.proofs import Proofs
 from daemon.errors import Fault, FaultKind
 from daemon.imap.folder_record import Store, Tally
 from daemon.imap.folder_sync import FolderSync
+from daemon.storage.connection import TrioConnection
 from daemon.storage.database import Database
 from ops.testservers.dovecot import Dovecot
 from ops.testservers.tls import Authority
@@ -87,6 +89,29 @@ async def test_a_request_made_during_a_run_is_served_by_one_after_it(
         go_on.set()
         await until(lambda: column(db, claim.account_id, "sync_served_at >= sync_requested_at"))
     assert served_by_the_earlier == [False]
+
+
+async def test_a_request_is_served_although_the_database_answers_late(
+    db: Database, authority: Authority, dovecot: Dovecot, mail_user: MailUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that begins for the server long before its node hears so dates nothing back."""
+    execute_now = TrioConnection.execute
+
+    async def late(self: TrioConnection[Any], query: Any, *args: Any, **named: Any) -> Any:
+        cursor = await execute_now(self, query, *args, **named)
+        if isinstance(query, bytes) and query.startswith(b"BEGIN"):
+            await trio.sleep(0.3)
+        return cursor
+
+    claim = await add_account(db, mail_user.name, dovecot.imaps_port, mail_user.password)
+    async with running(make_runtime(db, authority, dovecot.imaps_port), claim) as tree:
+        await in_state(db, claim.account_id, "watching")
+        monkeypatch.setattr(TrioConnection, "execute", late)
+        async with db.connection() as conn:
+            await execute_now(conn, "UPDATE accounts SET sync_requested_at = clock_timestamp()")
+        tree.sync_now()
+        await until(lambda: column(db, claim.account_id, "sync_served_at >= sync_requested_at"), 10.0)
+        monkeypatch.undo()
 
 
 # -- a full mailbox --------------------------------------------------------------------------------------------------

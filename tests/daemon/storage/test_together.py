@@ -69,11 +69,12 @@ async def test_works_of_several_kinds_share_one(db: Database) -> None:
         told.append(await db.together.write(work, value, claim))
 
     trouble = Trouble(another.account_id, State.RETRYING, "lost", "The connection was lost.", 3.0, 1)
+    began = await db.together.read(accounts_store.clock, None)
     before = db.statistics().transactions
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell, accounts_store.set_progress, Step(one_claim.account_id, State.SYNCING), one_claim)
         nursery.start_soon(tell, accounts_store.set_trouble, trouble, another)
-        proof = Proof(third.account_id, "u2@a.test", 4, 4, 60.0, trio.current_time(), 1)
+        proof = Proof(third.account_id, "u2@a.test", 4, 4, 60.0, began, 1)
         nursery.start_soon(tell, accounts_store.set_caught_up, proof, third)
     assert db.statistics().transactions - before == 1
     assert sorted(map(str, told)) == ["None", "True", "True"]
