@@ -71,10 +71,12 @@ async def test_after_a_while_one_may_again(db: Database) -> None:
         await take(db, (TEN, "ann"))
 
 
-async def test_who_has_rested_long_has_the_whole_and_no_more(db: Database) -> None:
-    await take(db, (TEN, "ann"))
-    await execute(db, "UPDATE rates SET rest_at = clock_timestamp() - interval '300 s'")
-    assert (await take(db, (TEN, "ann")))[0].remaining == 9
+@pytest.mark.parametrize("ago", ["300 s", "3 hours"])
+async def test_who_has_rested_long_has_the_whole_and_no_more(db: Database, ago: str) -> None:
+    often = Rate("often", 30, 3600.0)  # a deed takes less of the window than anybody rested here
+    await take(db, (often, "ann"))
+    await execute(db, f"UPDATE rates SET rest_at = clock_timestamp() - interval '{ago}'")
+    assert (await take(db, (often, "ann")))[0].remaining == 29
 
 
 @pytest.mark.parametrize("ahead", ["1 year", "1 day", "2 hours 5 seconds"])
