@@ -273,7 +273,7 @@ class Play:
 
     def _wrong(self, what: str, more: str) -> str:
         past = "\n  ".join(self._past)
-        return f"{what}, after\n  {past}\n{more}"
+        return f"{what}:\n{more}\nafter\n  {past}"  # in this order: a report keeps the beginning
 
 
 async def _at_once(do: Callable[[T], Awaitable[R]], given: Sequence[T]) -> list[R]:

@@ -258,7 +258,8 @@ async def test_a_large_account_is_asked_by_index_and_in_bounds(
     await execute(
         db,
         "INSERT INTO placements (folder_id, uid, message_id)"
-        " SELECT CASE WHEN n %% 4 = 0 THEN %s ELSE %s END, 1000000 + n, id FROM (SELECT id, row_number() OVER (ORDER BY received_at) AS n FROM messages) AS m",
+        " SELECT CASE WHEN n %% 4 = 0 THEN %s ELSE %s END, 1000000 + n, id"
+        " FROM (SELECT id, row_number() OVER (ORDER BY received_at) AS n FROM messages) AS m",
         place, inbox,
     )  # fmt: skip
     await execute(db, "ANALYZE messages, placements, folders, accounts")
