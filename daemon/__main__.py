@@ -195,7 +195,7 @@ class Daemon:
         return children
 
     def _judge(self, exc: Exception) -> Ruling:
-        """What a person must mend ends the process; a database away, killed, slow or contended is paced; the rest, bugs."""
+        """What a person must mend ends the process; trouble of the database is paced; the rest are bugs."""
         for leaf in leaves(exc):
             if isinstance(leaf, (SchemaError, EmbeddedFailed)):
                 self._end(str(leaf))
