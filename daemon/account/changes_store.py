@@ -75,7 +75,8 @@ async def set_columns(conn: Conn, user_id: str, account_id: UUID, columns: dict[
         "UPDATE accounts SET {} WHERE id = %s AND id IN"
         " (SELECT account_id FROM account_access WHERE user_id = %s AND role IN ('owner', 'admin'))"
     ).format(assignments)
-    await conn.execute(statement, [*columns.values(), account_id, user_id])
+    cursor = await conn.execute(statement, [*columns.values(), account_id, user_id])
+    assert cursor.rowcount == 1, "it is locked, and its roles were judged behind the lock"
 
 
 async def set_credentials(
@@ -96,7 +97,7 @@ async def set_credentials(
     Raises:
         psycopg.errors.UniqueViolation: the mailbox is connected already.
     """
-    await conn.execute(
+    cursor = await conn.execute(
         "UPDATE accounts SET imap_host = %s, imap_port = %s, imap_security = %s, smtp_host = %s, smtp_port = %s,"
         " smtp_security = %s, username = %s, data_key = %s, password_sealed = %s,"
         " credentials_version = credentials_version + 1, mailbox = mailbox + moved.moved::int,"
@@ -111,6 +112,7 @@ async def set_credentials(
             *(username, *sealed, imap.host, username, account_id, account_id, owner_id),
         ),
     )
+    assert cursor.rowcount == 1, "it is locked, and its roles were judged behind the lock"
     await command(conn, account_id, "changed")
 
 

@@ -145,8 +145,7 @@ class AccountChanges:
         wanted = _Wanted(uuid4(), request, verified)
 
         async def work(conn: Conn, in_doubt: bool) -> AccountView:
-            if not (in_doubt and await audit_store.was_noted(conn, wanted.id)):
-                await self._change(conn, caller, account_id, wanted)
+            await self._change(conn, caller, account_id, wanted, in_doubt=in_doubt)
             view = await access_store.get_view(conn, caller.user.id, account_id)  # as this change left it
             if view is None:  # in doubt only: it was changed, and is gone since
                 raise AccountNotFound
@@ -179,11 +178,15 @@ class AccountChanges:
         key_and_password = (sealed.data_key, sealed.fields["password"])
         return _Verified(imap, smtp, username, key_and_password, found.credentials_version)
 
-    async def _change(self, conn: Conn, caller: Caller, account_id: UUID, wanted: _Wanted) -> None:
+    async def _change(
+        self, conn: Conn, caller: Caller, account_id: UUID, wanted: _Wanted, *, in_doubt: bool
+    ) -> None:
         """Change what is not so yet, and note it."""
         if wanted.request.make_default:
             await users_store.lock(conn, caller.user.id)
         found = await changes_store.look(conn, caller.user.id, account_id, lock=True)
+        if in_doubt and await audit_store.was_noted(conn, wanted.id):  # behind the lock: it may be in COMMIT still
+            return
         for act in wanted.request.acts():
             demand(act, found.access if found is not None else None)
         if found is None:

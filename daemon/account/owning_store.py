@@ -96,13 +96,15 @@ async def save(conn: Conn, account: NewAccount) -> None:
         psycopg.errors.UniqueViolation: the address or the mailbox is connected already.
     """
     columns = account.parameters()
-    kept = {"id", "owner_id"} | ({"name"} if account.name is None else set())
+    given = {name: f"excluded.{name}" for name in columns if name not in {"id", "owner_id"}}
+    if account.name is None:  # it was called something, or as its address, which may be another now
+        given["name"] = "CASE WHEN accounts.name = accounts.email THEN excluded.email ELSE accounts.name END"
     await conn.execute(
         f"INSERT INTO accounts ({', '.join(columns)}, is_default)"  # noqa: S608 - names of this module
         f" VALUES ({', '.join(f'%({name})s' for name in columns)},"
         " NOT EXISTS (SELECT 1 FROM accounts WHERE owner_id = %(owner_id)s AND is_default))"
         " ON CONFLICT (id) DO UPDATE SET "
-        + ", ".join(f"{name} = excluded.{name}" for name in columns if name not in kept)
+        + ", ".join(f"{name} = {value}" for name, value in given.items())
         + ", is_default = excluded.is_default, desired = 'running', removed_at = NULL, state = 'new',"
         " state_code = NULL, state_reason = NULL, state_since = now(), trouble_since = NULL, retry_at = NULL,"
         " first_synced_at = NULL, proof_until = NULL, connected_at = now(),"

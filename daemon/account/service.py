@@ -234,6 +234,7 @@ class AccountService:
         """
 
         async def remove(conn: Conn, in_doubt: bool) -> None:
+            await users_store.lock(conn, caller.user.id)  # behind it an earlier try is stored, or never will be
             if not (in_doubt and await owning_store.just_removed(conn, caller.user.id, account_id)):
                 await self._remove(conn, caller=caller, account_id=account_id)
 
@@ -243,7 +244,6 @@ class AccountService:
 
     async def _remove(self, conn: Conn, *, caller: Caller, account_id: UUID) -> None:
         user = caller.user
-        await users_store.lock(conn, user.id)
         demand(Act.DISCONNECT, await sharing_store.access(conn, user.id, account_id))
         owned = await owning_store.lock_owned(conn, user.id, account_id)
         if owned is None:

@@ -2,7 +2,7 @@
 
 An entry is written in the transaction that does what it tells of, so there is none without the other.  No secret is in
 it: of credentials that are changed it says which fields, never their values.  What changes nothing (to synchronise, to
-set what is so already) is not in it.  What is in it is bounded by rates, by its age, and by MOST_ENTRIES of an account.
+set what is so already) is not in it.  What is in it is bounded by rates, by its age, and by MOST_ENTRIES of one user.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAGE: Final = 100
 """Entries of one answer."""
 
 MOST_ENTRIES: Final = 100_000
-"""Entries of one account; an account that is changed each hour for as long as entries are kept has a tenth of that."""
+"""Entries of what one user did to one account: ten times as many as hours in the time that entries are kept for."""
 
 TRIM_EVERY: Final = 500
 """One entry in so many looks whether its account has too many: to look is to walk over MOST_ENTRIES of an index."""
@@ -68,15 +68,15 @@ async def note(
     )
     (entry,) = await cursor.fetchone() or (0,)
     if entry % TRIM_EVERY == 0:
-        await trim(conn, account_id, MOST_ENTRIES)
+        await trim(conn, account_id, caller.user.id, MOST_ENTRIES)
 
 
-async def trim(conn: Conn, account_id: UUID, most: int) -> None:
-    """Remove an account's oldest entries beyond so many."""
+async def trim(conn: Conn, account_id: UUID, user_id: str, most: int) -> None:
+    """Remove the oldest beyond so many entries of one user about an account: nobody pushes out what others did."""
     await conn.execute(
-        "DELETE FROM audit WHERE account_id = %s AND id <="
-        " (SELECT id FROM audit WHERE account_id = %s ORDER BY id DESC OFFSET %s LIMIT 1)",
-        (account_id, account_id, most),
+        "DELETE FROM audit WHERE account_id = %(id)s AND user_id = %(user)s AND id <= (SELECT id FROM audit"
+        " WHERE account_id = %(id)s AND user_id = %(user)s ORDER BY id DESC OFFSET %(most)s LIMIT 1)",
+        {"id": account_id, "user": user_id, "most": most},
     )
 
 

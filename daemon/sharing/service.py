@@ -72,8 +72,9 @@ class SharingService:
         )
 
         async def work(conn: Conn, in_doubt: bool) -> Invitation:
+            access = await sharing_store.lock(conn, caller.user.id, invitation.account_id)
             made = await sharing_store.made(conn, invitation) if in_doubt else None
-            return made or await self._invite(conn, caller=caller, invitation=invitation)
+            return made or await self._invite(conn, caller=caller, access=access, invitation=invitation)
 
         try:
             return await self._requests.settle(work)
@@ -81,8 +82,10 @@ class SharingService:
             raise CannotInvite(Conflict.INVITED) from None
 
     @staticmethod
-    async def _invite(conn: Conn, *, caller: Caller, invitation: NewInvitation) -> Invitation:
-        demand(Act.INVITE, await sharing_store.lock(conn, caller.user.id, invitation.account_id))
+    async def _invite(
+        conn: Conn, *, caller: Caller, access: Access | None, invitation: NewInvitation
+    ) -> Invitation:
+        demand(Act.INVITE, access)
         standing = await sharing_store.standing(conn, invitation.account_id, invitation.normal)
         judge_invitation(
             invitation.normal,

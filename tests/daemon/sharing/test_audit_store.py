@@ -36,7 +36,7 @@ async def test_the_newest_stay(db: Database, account: UUID) -> None:
     theirs = [await note(db, other) for _ in range(3)]
     entries = [await note(db, account) for _ in range(7)]
     for most in (8, 7, 4, 4, 1):
-        await db.run(partial(audit_store.trim, account_id=account, most=most))
+        await db.run(partial(audit_store.trim, account_id=account, user_id="owner", most=most))
         assert await kept(db, account) == entries[-most:]
     assert await kept(db, other) == theirs, "each account has its own"
 
