@@ -6,7 +6,8 @@ from typing import Literal
 from uuid import UUID
 
 from daemon.account.campaigns_store import Registered
-from daemon.sharing.views import Entry, Given, Invitation, Received, Share
+from daemon.sharing.rules import Given
+from daemon.sharing.views import Entry, Invitation, Received, Share
 
 from .answers import AnswerModel, Time
 

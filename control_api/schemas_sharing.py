@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
@@ -12,6 +12,7 @@ from daemon.account.campaigns import CampaignStatus
 from daemon.account.changes_store import Changeable
 from daemon.account.changing import UNSET, ChangeRequest, NewCredentials
 from daemon.network import Endpoint, Security, default_security
+from daemon.sharing.rules import Given
 from daemon.vault.secret import Secret
 
 from .errors import InvalidQuery
@@ -42,7 +43,7 @@ class InviteBody(BodyModel):
     """Whom to invite."""
 
     email: Email
-    role: Literal["admin", "member"] = "member"
+    role: Given = "member"
 
 
 class AnswerBody(BodyModel):

@@ -17,7 +17,7 @@ from daemon.account.listing import Form
 from daemon.account.views import AccountView, ConnectRequest, ReputationView, SyncOverview, SyncRun
 from daemon.identity import User
 from daemon.identity.rates import Told
-from daemon.sharing.rules import Access
+from daemon.sharing.rules import Given
 from daemon.sharing.views import Caller, Entry, Invitation, Received, Share
 
 
@@ -32,7 +32,7 @@ class Listing(Protocol):
 class SharingApi(Protocol):
     """Invitations, shares and the audit; `daemon.sharing.service` says what each raises."""
 
-    async def invite(self, caller: Caller, account_id: UUID, email: str, role: Access, told: Told, /) -> Invitation:
+    async def invite(self, caller: Caller, account_id: UUID, email: str, role: Given, told: Told, /) -> Invitation:
         """Invite an address to an account."""
         ...
 

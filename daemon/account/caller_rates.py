@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from daemon.identity import User, rates_store
-from daemon.identity.rates import Rate, Told, subject
+from daemon.identity.rates import Rate, subject
 from daemon.network import Endpoint
 from daemon.storage.requests import Requests
 
@@ -61,14 +61,6 @@ class CallerRates:
             invitations=Rate("invite.user", invitations, 24 * HOUR),
         )
 
-    async def count_attempt(self, requests: Requests, user: User, told: Told) -> None:
-        """Count an attempt to log in somewhere against the caller's own rate; *told* how they stand then.
-
-        Raises:
-            RateExceeded: it is one too many.
-        """
-        await count(requests, self.connects, user, told)
-
     async def count_target(
         self, requests: Requests, user: User, servers: Iterable[Endpoint], username: str, *, proven: bool = False
     ) -> None:
@@ -87,13 +79,3 @@ class CallerRates:
             if not proven:
                 wanted += [(self.host, subject(host)), (self.mailbox, subject(host, named))]
         await requests.run(partial(rates_store.take, wanted=wanted))
-
-
-async def count(requests: Requests, rate: Rate, user: User, told: Told) -> None:
-    """Count one deed of a caller; *told* how they stand then.
-
-    Raises:
-        RateExceeded: it is one too many.
-    """
-    (allowance,) = await requests.run(partial(rates_store.take, wanted=[(rate, subject(user.id))]))
-    told(allowance)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, Literal
 from uuid import UUID
 
-from daemon.identity import users_store
+from daemon.identity import rates_store, users_store
 from daemon.identity.rates import Rate, Told, untold
 from daemon.sharing import audit_store, sharing_store
 from daemon.sharing.audit_store import Action
@@ -22,7 +22,6 @@ from daemon.storage.connection import Conn
 from daemon.storage.requests import Requests
 
 from . import campaigns_store
-from .caller_rates import count
 from .campaigns_store import Campaign, Registered
 
 CampaignStatus = Literal["active", "paused", "completed"]
@@ -52,7 +51,7 @@ class CampaignRegistry:
             AccountNotFound: unknown, or the caller has no part in it; not of a campaign that they end.
             TooManyCampaigns: one too many.
         """
-        await count(self._requests, self._rate, caller.user, told)
+        await rates_store.count(self._requests, self._rate, caller.user, told)
         wanted = Campaign(account_id, status)
         await self._requests.run(partial(self._register, caller=caller, id_=campaign_id, wanted=wanted))
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from daemon.identity import users_store
+from daemon.identity import rates_store, users_store
 from daemon.identity.rates import Told, untold
 from daemon.network import Dialer, Endpoint
 from daemon.sharing import audit_store
@@ -27,7 +27,7 @@ from daemon.vault import Vault
 from daemon.vault.secret import Secret
 
 from . import access_store, changes_store
-from .caller_rates import CallerRates, count
+from .caller_rates import CallerRates
 from .changes_store import Changeable
 from .verifying import verify
 from .views import AccountView, AlreadyConnected
@@ -114,6 +114,19 @@ class _Wanted:
     verified: _Verified | None
 
 
+def _judged(request: ChangeRequest, found: Changeable | None) -> Changeable:
+    """What was found, if the caller may change of it what is wanted.
+
+    Raises:
+        AccountNotFound, NotAllowed: by the rules of sharing.
+    """
+    for act in request.acts():
+        demand(act, found.access if found is not None else None)
+    if found is None:
+        raise AccountNotFound
+    return found
+
+
 class AccountChanges:
     """Carries out what callers want changed."""
 
@@ -139,7 +152,7 @@ class AccountChanges:
             AlreadyConnected: the new mailbox is connected already.
             DatabaseAway: nothing was changed; or it is not known, where it went away during COMMIT.
         """
-        await count(self._requests, self._rates.changes, caller.user, told)
+        await rates_store.count(self._requests, self._rates.changes, caller.user, told)
         verified = await self._verified(caller, account_id, request, told)
 
         wanted = _Wanted(uuid4(), request, verified)
@@ -163,14 +176,13 @@ class AccountChanges:
     ) -> _Verified | None:
         """The new credentials, once both servers have accepted them."""
         found = await self._requests.run(partial(changes_store.look, user_id=caller.user.id, account_id=account_id))
-        for act in request.acts():  # before any server is asked
-            demand(act, found.access if found is not None else None)
-        if request.credentials is None or found is None:
+        found = _judged(request, found)  # before any server is asked
+        if request.credentials is None:
             return None
         new = request.credentials(found)
         imap, smtp = new.imap or found.imap, new.smtp or found.smtp
         username = new.username or found.username
-        await self._rates.count_attempt(self._requests, caller.user, told)
+        await rates_store.count(self._requests, self._rates.connects, caller.user, told)
         same = (imap.host, smtp.host, username) == (found.imap.host, found.smtp.host, found.username)
         await self._rates.count_target(self._requests, caller.user, (imap, smtp), username, proven=same)
         await verify(self._dialer, imap, smtp, username, new.password)
@@ -187,10 +199,7 @@ class AccountChanges:
         found = await changes_store.look(conn, caller.user.id, account_id, lock=True)
         if in_doubt and await audit_store.was_noted(conn, wanted.id):  # behind the lock: it may be in COMMIT still
             return
-        for act in wanted.request.acts():
-            demand(act, found.access if found is not None else None)
-        if found is None:
-            raise AccountNotFound
+        found = _judged(wanted.request, found)
         changed = await self._set_columns(conn, caller, account_id, wanted.request, found)
         if wanted.request.make_default and not found.is_default:
             former = await changes_store.make_default(conn, caller.user.id, account_id)

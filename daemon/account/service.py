@@ -20,7 +20,7 @@ import trio
 from uuid_utils.compat import uuid7
 
 from daemon import events
-from daemon.identity import Plans, User, users_store
+from daemon.identity import Plans, User, rates_store, users_store
 from daemon.identity.rates import Told, untold
 from daemon.identity.users import normalise_email
 from daemon.network import Dialer
@@ -157,7 +157,7 @@ class AccountService:
             DatabaseAway: nothing was saved; or it is not known, where it went away during COMMIT.
         """
         user = caller.user
-        await self._rates.count_attempt(self._requests, user, told)
+        await rates_store.count(self._requests, self._rates.connects, user, told)
         await self.remember(user)
         await self._requests.run(partial(self._check, user=user, email=request.email))
         await self._rates.count_target(self._requests, user, (request.imap, request.smtp), request.username)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from daemon.storage.connection import Conn
+from daemon.storage.requests import Requests
 from daemon.telemetry import metrics
 
-from .rates import Allowance, Rate, RateExceeded, stands
+from .rates import Allowance, Rate, RateExceeded, Told, stands, subject
+from .users import User
 
 # No deed moves it further ahead than the window.  What is two windows ahead was written by a clock that was wrong, and
 # says nothing: a refusal stores nothing, so nobody would ever set it right.  What is nearer is waited for, a window at
@@ -38,8 +41,8 @@ async def take(conn: Conn, wanted: Sequence[tuple[Rate, bytes]]) -> list[Allowan
     """
     stood: dict[int, Allowance] = {}
     # In one order everywhere, so that two transactions never wait for each other.
-    for at, (rate, subject) in sorted(enumerate(wanted), key=lambda each: (each[1][0].name, each[1][1])):
-        values = {"name": rate.name, "subject": subject, "share": rate.share, "window": rate.window}
+    for at, (rate, counted) in sorted(enumerate(wanted), key=lambda each: (each[1][0].name, each[1][1])):
+        values = {"name": rate.name, "subject": counted, "share": rate.share, "window": rate.window}
         row = await (await conn.execute(_TAKE, values)).fetchone()
         if row is None:
             rest_in, now = await (await conn.execute(_LOOK, values)).fetchone() or (rate.window, 0.0)
@@ -47,6 +50,16 @@ async def take(conn: Conn, wanted: Sequence[tuple[Rate, bytes]]) -> list[Allowan
             raise RateExceeded(stands(rate, rest_in, now, refused=True))
         stood[at] = stands(rate, row[0], row[1], refused=False)
     return [stood[at] for at in range(len(wanted))]
+
+
+async def count(requests: Requests, rate: Rate, user: User, told: Told) -> None:
+    """Count one deed of a caller, by itself and whatever comes of it; *told* how they stand then.
+
+    Raises:
+        RateExceeded: it is one too many.
+    """
+    (allowance,) = await requests.run(partial(take, wanted=[(rate, subject(user.id))]))
+    told(allowance)
 
 
 async def forget_rested(conn: Conn) -> None:

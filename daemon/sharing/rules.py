@@ -18,8 +18,8 @@ from typing import Final, Literal
 Access = Literal["owner", "admin", "member"]
 """A role: what a row of `account_access` says."""
 
-GIVEN: Final[tuple[Access, ...]] = ("admin", "member")
-"""Roles that an invitation can give."""
+Given = Literal["admin", "member"]
+"""A role that an invitation gives: all there are but the owner's, which stays where it is."""
 
 EXPIRY: Final = timedelta(days=31)
 """How long an invitation holds (API contract, part 1: the reference's example)."""
@@ -68,7 +68,7 @@ ALLOWED: Final[Mapping[Act, frozenset[Access]]] = {
     Act.REVOKE_INVITATION: _OWNER,
     Act.LIST_SHARES: _OWNER,
     Act.REVOKE_SHARE: _OWNER,
-    Act.LEAVE: frozenset(GIVEN),
+    Act.LEAVE: _ALL - _OWNER,
     Act.AUDIT: _OWNER,
     Act.CAMPAIGN: _ALL,
     Act.DISCONNECT: _OWNER,

@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 
 from daemon.identity import rates_store
-from daemon.identity.rates import Rate, Told, subject, untold
+from daemon.identity.rates import Rate, Told, untold
 from daemon.identity.users import normalise_email
 from daemon.storage.connection import Conn
 from daemon.storage.requests import Requests
@@ -28,6 +28,7 @@ from .rules import (
     Act,
     CannotInvite,
     Conflict,
+    Given,
     InvitationNotFound,
     Reply,
     ShareNotFound,
@@ -50,7 +51,7 @@ class SharingService:
     # -- the owner's side ----------------------------------------------------------------------------------------------
 
     async def invite(
-        self, caller: Caller, account_id: UUID, email: str, role: Access, told: Told = untold
+        self, caller: Caller, account_id: UUID, email: str, role: Given, told: Told = untold
     ) -> Invitation:
         """Invite an address to have part in an account; *told* how the caller stands to their rate.
 
@@ -59,8 +60,7 @@ class SharingService:
             AccountNotFound, NotAllowed: by the rules.
             CannotInvite: oneself, somebody with access, twice, or one too many.
         """
-        counted = partial(rates_store.take, wanted=[(self._rate, subject(caller.user.id))])
-        told((await self._requests.run(counted))[0])
+        await rates_store.count(self._requests, self._rate, caller.user, told)
         invitation = NewInvitation(
             id=f"inv_{secrets.token_hex(16)}",
             account_id=account_id,
@@ -86,13 +86,13 @@ class SharingService:
         conn: Conn, *, caller: Caller, access: Access | None, invitation: NewInvitation
     ) -> Invitation:
         demand(Act.INVITE, access)
-        standing = await sharing_store.standing(conn, invitation.account_id, invitation.normal)
+        invitee = await sharing_store.invitee(conn, invitation.account_id, invitation.normal)
         judge_invitation(
             invitation.normal,
             normalise_email(caller.user.email),
-            has_access=standing.has_access,
-            pending=standing.pending,
-            open_invitations=standing.open_invitations,
+            has_access=invitee.has_access,
+            pending=invitee.pending,
+            open_invitations=invitee.open_invitations,
         )
         made = await sharing_store.invite(conn, invitation)
         detail = {"invitation_id": made.id, "invitee_email": made.invitee_email, "role": made.role}

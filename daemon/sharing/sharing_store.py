@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from daemon.storage.connection import Conn
 
-from .rules import Access
+from .rules import Access, Given
 from .views import Invitation, Received, Share
 
 _OWNERS: Final = "(SELECT account_id FROM account_access WHERE user_id = %s AND role = 'owner')"
@@ -46,17 +46,17 @@ async def lock(conn: Conn, user_id: str, account_id: UUID) -> Access | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How somebody's address stands to an account."""
+class Invitee:
+    """How somebody's address stands to an account that they are to be invited to."""
 
     has_access: bool
     pending: bool
     open_invitations: int
 
 
-async def standing(conn: Conn, account_id: UUID, normal: str) -> Standing:
+async def invitee(conn: Conn, account_id: UUID, normal: str) -> Invitee:
     """How a normalised address stands to an account that is locked."""
-    async with conn.cursor(row_factory=class_row(Standing)) as cursor:
+    async with conn.cursor(row_factory=class_row(Invitee)) as cursor:
         await cursor.execute(
             "SELECT EXISTS (SELECT FROM account_access x JOIN users u ON u.id = x.user_id"
             " WHERE x.account_id = %(id)s AND u.email_normal = %(normal)s) AS has_access,"
@@ -80,7 +80,7 @@ class NewInvitation:
     inviter_id: str
     email: str
     normal: str
-    role: Access
+    role: Given
     lasting: timedelta
 
 
@@ -159,7 +159,7 @@ class Addressed:
     """An invitation to the caller."""
 
     account_id: UUID
-    role: Access
+    role: Given
     status: str
 
 
@@ -188,7 +188,7 @@ async def settle(conn: Conn, invitation_id: str, status: str) -> None:
     )
 
 
-async def share(conn: Conn, account_id: UUID, user_id: str, role: Access) -> None:
+async def share(conn: Conn, account_id: UUID, user_id: str, role: Given) -> None:
     """Let a user have part in an account that is locked; a guest with another role has this one now, an owner stays."""
     await conn.execute(
         "INSERT INTO account_access AS x (account_id, user_id, role) VALUES (%s, %s, %s)"

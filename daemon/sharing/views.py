@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 from daemon.identity import User
 
-Given = Literal["admin", "member"]
-"""A role that an invitation gives: all there are (`rules.Access`) but the owner's, which stays where it is."""
+from .rules import Given
 
 
 @dataclass(frozen=True, slots=True)
