@@ -78,7 +78,7 @@ def view_of(get: Mapping[str, object], folders: tuple[FolderProgress, ...] = ())
         last_contact_at=_time(get["last_contact_at"]),
         retry_at=_time(get["retry_at"]) if facts.state is State.RETRYING else None,
         username=str(get["username"]),
-        daily_limit=get["daily_limit"],  # type: ignore[arg-type]
+        daily_limit=get["daily_limit"],  # type: ignore[arg-type]  # constrained by the schema
         folders=folders,
         status_until=holds_until(facts, now),
     )
